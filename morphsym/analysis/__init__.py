@@ -1,0 +1,1 @@
+"""Pairing, estimands, tests, intervals and corrections."""

@@ -1,0 +1,1 @@
+"""The Classifier contract, crops, adapters and networks."""

@@ -1,0 +1,1 @@
+"""Network architectures, written from papers and published layer layouts."""

@@ -1,0 +1,1 @@
+"""Specification, the store of results, and the runner."""

@@ -1,0 +1,1 @@
+"""From a photo to a fitted morphable model."""

@@ -1,0 +1,1 @@
+"""The causal edit: arms, designs and what they did to the mesh."""

@@ -1,0 +1,1 @@
+"""Cameras, rasterisers, shading and compositing."""

@@ -1,0 +1,1 @@
+"""One rasteriser a file; all fill the same Fragments."""
