@@ -1,1 +1,5 @@
 """Pairing, estimands, tests, intervals and corrections."""
+
+from .records import CONTRASTS, EFFECT_COLUMNS, OUTCOMES, TESTS, Analysis, AnalysisOptions
+
+__all__ = ["CONTRASTS", "EFFECT_COLUMNS", "OUTCOMES", "TESTS", "Analysis", "AnalysisOptions"]
