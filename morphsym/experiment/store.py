@@ -58,7 +58,7 @@ class Results:
     def create(
         cls, path: str | Path, manifest: Mapping[str, Any], resume: bool = False, overwrite: bool = False
     ) -> Results:
-        """A folder to write a study to. ``manifest`` must have ``spec_sha256``, which says whether two runs are the same.
+        """A folder to write a study to. The manifest's ``spec_sha256`` says whether two runs are the same.
 
         An existing study is continued with ``resume`` when its specification is the same, replaced with ``overwrite``,
         and otherwise refused. A folder with foreign files is never touched.
@@ -153,7 +153,7 @@ class Results:
         results = cls(path, manifest)
         if manifest.get("status") != "complete":
             raise StoreError(
-                f"{path} is half written (a run stopped or is still going); finish it with the same command and --resume"
+                f"{path} is half written (a run stopped or still goes on); finish it with the same command and --resume"
             )
         if not (path / "conditions.parquet").is_file() or not results._parts():
             raise StoreError(f"{path} is damaged: conditions.parquet or predictions/ is missing; run the study again")
@@ -200,7 +200,7 @@ class Results:
 
     @staticmethod
     def _clear(path: Path) -> None:
-        """Remove what a study wrote, and nothing else. The manifest goes last: until then the folder is known as ours."""
+        """Remove what a study wrote, and nothing else. The manifest goes last: it says that the folder is ours."""
         for name in ("predictions", ".shards", "images", "analysis"):
             shutil.rmtree(path / name, ignore_errors=True)
         for name in ("conditions.parquet", "manifest.json"):

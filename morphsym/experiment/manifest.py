@@ -1,0 +1,85 @@
+"""What ran: versions, revision, hashes, device. Goes into ``manifest.json`` and the report."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import morphsym
+
+from ..classifiers import Classifier
+from ..faces import MorphableModel
+
+_PACKAGES = ("numpy", "scipy", "pandas", "torch", "numba", "scikit-image", "mediapipe", "face-alignment", "pytorch3d")
+
+
+def build(
+    given: Mapping[str, Any],
+    resolved: Mapping[str, Any],
+    model: MorphableModel,
+    classifiers: Sequence[Classifier],
+    renderer: str,
+    device: str,
+) -> dict[str, Any]:
+    """The manifest of a study that is about to run.
+
+    ``given`` is the specification as asked for, ``resolved`` with every default filled in. ``spec_sha256`` covers what
+    determines the rows: the resolved specification, the model's and the classifiers' hashes, and the renderer.
+    """
+    files = {f"model:{model.name}": model.sha256} | {f"classifier:{c.spec.id}": c.spec.sha256 for c in classifiers}
+    determined = {"resolved": dict(resolved), "files": files, "renderer": renderer}
+    return {
+        "spec": {"given": dict(given), "resolved": dict(resolved)},
+        "spec_sha256": hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest(),
+        "seed": resolved.get("seed"),
+        "files": files,
+        "model": {"name": model.name, "source": model.source, "licence": model.licence, "sha256": model.sha256},
+        "classifiers": {c.spec.id: describe(c) for c in classifiers},
+        "renderer": renderer,
+        "device": device,
+        "versions": versions(),
+        "git": revision(),
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe(classifier: Classifier) -> dict[str, Any]:
+    """What a reader of the results must know of a classifier."""
+    spec = classifier.spec
+    emotions = {label: spec.emotions.get(label) for label in spec.labels}
+    return {"labels": list(spec.labels), "emotions": emotions, "sha256": spec.sha256}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, morphsym and of the packages that matter; 'not installed' where one is absent."""
+    found = {"morphsym": morphsym.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def revision() -> str | None:
+    """The git revision of the checkout that this runs from, with '+changes' when it was edited; None when installed."""
+    root = Path(morphsym.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head, status = (
+            subprocess.run(
+                ["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.strip() + ("+changes" if status.strip() else "")

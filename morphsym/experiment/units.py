@@ -1,0 +1,158 @@
+"""Where units come from: sampled people, and fitted photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import faces, rendering
+from ..errors import InputError, MorphsymError, UsageError
+from ..faces import MorphableModel
+from ..fitting import images, store
+from ..rendering import cameras, lights, photos
+from ..types import EMOTIONS, FaceFit, Unit
+
+SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+"""The emotions of sampled people by default. Neutral has no expression to weaken; contempt is asymmetric by nature."""
+
+PORTRAIT_SIZE = 224
+PHOTO_SIZE = 320
+_POSE_SD = {"yaw": 6.0, "pitch": 3.0, "roll": 2.0}  # degrees; natural portraits are not exactly frontal
+
+
+@dataclass(frozen=True)
+class FailedUnit:
+    """A unit that could not be made, with the reason: it is counted, never replaced."""
+
+    unit: str
+    subject: str
+    source: str
+    emotion: str
+    reason: str
+
+
+def sampled_units(
+    model: MorphableModel,
+    n: int,
+    emotions: Sequence[str] = SAMPLED_EMOTIONS,
+    seed: int = 0,
+    size: int = PORTRAIT_SIZE,
+) -> Iterator[Unit]:
+    """``n`` sampled people × ``emotions``, ``size`` pixels square.
+
+    A person's identity, skin, light, head pose and background are the same for all emotions and arms. Person i is the
+    same whatever ``n`` is. Expressions vary between people as the presets say, symmetric left and right.
+    """
+    for e in emotions:
+        if e not in EMOTIONS:
+            raise UsageError(f"expression must be one of {', '.join(EMOTIONS)}; got {e!r}")
+    if n < 1:
+        raise UsageError(f"the number of sampled people must be at least 1, got {n}")
+    if not 32 <= size <= 2048:
+        raise UsageError(f"the size of a portrait must be 32 to 2048 pixels, got {size}")
+    for i, person in enumerate(faces.sample_people(model, n, seed)):
+        # One stream a person and purpose, so that adding an emotion does not change the light
+        scene = np.random.default_rng([seed, i, 1])
+        pose = {k: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for k, sd in _POSE_SD.items()}
+        camera = cameras.portrait_camera(size=size, **pose)
+        light = lights.sample_lights(scene, 1)
+        background = tuple(float(x) for x in np.full(3, scene.uniform(0.35, 0.75)) + scene.normal(0, 0.02, 3))
+        neutral = model.forward(
+            torch.as_tensor(person.identity)[None], torch.zeros(1, len(model.sided), dtype=torch.float32)
+        )
+        anchor, _ = cameras.project(camera, model.landmarks(neutral))
+        for emotion in emotions:
+            rng = np.random.default_rng([seed, i, 2, EMOTIONS.index(emotion)])
+            yield Unit(
+                unit=f"{person.subject}.{emotion}",
+                subject=person.subject,
+                source="sampled",
+                emotion=emotion,
+                identity=person.identity,
+                expression=faces.emotion_preset(model, emotion, rng),
+                camera=camera,
+                landmarks=anchor[0].cpu().numpy().astype(np.float32),
+                lights=light,
+                albedo=person.albedo,
+                background=background,  # type: ignore[arg-type]
+                attributes={**person.attributes, **pose},
+            )
+
+
+def photo_unit(fit: FaceFit, model: MorphableModel, size: int = PHOTO_SIZE) -> Unit | FailedUnit:
+    """A fitted photo as a unit; what prevents that (the fit failed, the photo is gone or has changed) as a reason."""
+    emotion = fit.emotion or "neutral"
+
+    def failed(reason: str) -> FailedUnit:
+        return FailedUnit(f"{fit.name}.{emotion}", fit.name, "photo", emotion, reason)
+
+    if not fit.ok:
+        return failed(fit.reason)
+    if fit.model_sha256 != model.sha256:
+        return failed(
+            f"was fitted with another model ({fit.model}, {fit.model_sha256[:8]}) than {model.name} "
+            f"({model.sha256[:8]}); fit it again"
+        )
+    try:
+        photo = _photo(fit)
+        view, camera = photos.working_view(photo, fit, size)
+    except MorphsymError as e:
+        return failed(str(e))
+    scale = camera.K[0, 0, 0].item() / fit.K[0, 0]
+    shift = camera.K[0, :2, 2].cpu().numpy() - scale * fit.K[:2, 2]
+    return Unit(
+        unit=f"{fit.name}.{emotion}",
+        subject=fit.name,
+        source="photo",
+        emotion=emotion,
+        identity=fit.identity,
+        expression=fit.expression,
+        camera=camera,
+        landmarks=(fit.landmarks * scale + shift).astype(np.float32),
+        fit=fit,
+        photo=view,
+        attributes={"yaw": fit.yaw, "pitch": fit.pitch, "roll": fit.roll, "nme": fit.nme},
+    )
+
+
+def _photo(fit: FaceFit) -> images.Photo:
+    photo = images.load_photo(fit.photo)
+    if photo.sha256 != fit.photo_sha256:
+        raise InputError(f"{fit.photo} has changed since it was fitted; fit it again")
+    return photo
+
+
+def render_unit(model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str) -> tuple[Any, Any, Any]:
+    """Pictures of one unit's edited ``vertices`` (B, V, 3): images (B, 3, H, W), coverage (B,), leak (B,).
+
+    ``leak`` is NaN for sampled people, whose background is exact.
+    """
+    n = len(vertices)
+    if unit.source == "photo":
+        scene = photos.PhotoScene(unit, model)
+        return scene.render(vertices)
+    assert unit.lights is not None
+    batch = [0] * n
+    pictures, coverage = rendering.render(
+        vertices,
+        model.faces,
+        torch.as_tensor(unit.albedo),
+        unit.camera[batch],
+        _repeat(unit.lights, n),
+        torch.tensor(unit.background),
+        backend=backend,
+    )
+    return pictures, coverage, np.full(n, np.nan)
+
+
+def _repeat(light: Any, n: int) -> Any:
+    return type(light)(*(getattr(light, f).expand(n, *getattr(light, f).shape[1:]) for f in light.__dataclass_fields__))
+
+
+def load_fits(folder: str) -> list[FaceFit]:
+    """The fits of a folder that ``morphsym fit`` wrote."""
+    return store.load_fits(folder)
