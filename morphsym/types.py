@@ -197,18 +197,6 @@ class Condition:
     region: str
 
 
-@dataclass(frozen=True, eq=False)
-class Rendered:
-    """A batch of pictures and the conditions that they show."""
-
-    conditions: tuple[str, ...]  # B
-    images: Tensor  # (B, 3, H, W) float32 in [0, 1], sRGB
-    landmarks: Tensor  # (B, 68, 2) float32, pixels: the unit's crop anchor (mirrored for the mirrored arms)
-    status: tuple[str, ...]  # B, 'ok' or 'failed'
-    reason: tuple[str, ...]  # B, '' when ok
-    coverage: np.ndarray  # (B,) float32, share of pixels covered by the mesh
-
-
 def as_tensor(x: Any, device: torch.device | str = "cpu") -> Tensor:
     """``x`` as a float32 tensor on ``device``, without a copy where possible."""
     return torch.as_tensor(x, dtype=torch.float32, device=device)

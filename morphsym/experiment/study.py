@@ -33,8 +33,8 @@ ProgressBar = Callable[[int, str], Any]
 class Study:
     """Everything that determines the rows of a results folder. Plain values; see :class:`Design` for the interventions.
 
-    Units are the ok fits of the folder ``fits`` (each with the emotion that ``fit`` wrote) and ``sample`` sampled people
-    × ``expressions``. Raises :class:`UsageError` when there are neither.
+    Units are the fits of the folder ``fits`` (each with the emotion that ``fit`` wrote) and ``sample`` sampled
+    people × ``expressions``. Raises :class:`UsageError` when there are neither.
     """
 
     model: str = "makehuman"
@@ -182,10 +182,12 @@ def add_classifiers(
     seen: list[str] = []
     with results.acquire_lock(), (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress:
         for unit in units:
-            done = compute([unit], model, study.design, loaded, results.manifest["renderer"], Timing(), progress)
-            seen += done.conditions["condition"].tolist()
+            rows, predictions = compute(
+                [unit], model, study.design, loaded, results.manifest["renderer"], progress=progress
+            )
+            seen += rows["condition"].tolist()
             for n in missing:
-                parts[n].append(done.predictions[n])
+                parts[n].append(predictions[predictions["classifier"] == n])
         if seen != before["condition"].tolist():
             raise StoreError(f"the photos or fits behind {path} have changed since it was made; run the study again")
         for n in missing:

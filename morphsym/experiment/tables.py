@@ -14,15 +14,13 @@ from .units import FailedUnit
 
 def condition_rows(
     plan: UnitConditions,
-    render_reasons: Sequence[str],
-    classify_reasons: Sequence[str],
+    reasons: Sequence[str],
     coverage: np.ndarray,
     leak: np.ndarray,
     paths: Mapping[int, str],
 ) -> pd.DataFrame:
     """One row a condition of a unit that could be made."""
     unit, cs = plan.unit, plan.conditions
-    reasons = [a or b for a, b in zip(render_reasons, classify_reasons, strict=True)]
     frame = pd.DataFrame(
         {
             "condition": [c.condition for c in cs],
@@ -42,12 +40,12 @@ def condition_rows(
             "coverage": coverage.astype(np.float32),
             "leak": leak.astype(np.float32),
             "status": ["failed" if r else "ok" for r in reasons],
-            "reason": reasons,
+            "reason": list(reasons),
             "image": pd.Series([paths.get(i) for i in range(len(cs))], dtype="string"),
         }
     )
     for name, value in unit.attributes.items():
-        frame[f"subject_{name}" if f"{name}" in frame else name] = value
+        frame[f"subject_{name}" if name in frame else name] = value
     return frame
 
 
