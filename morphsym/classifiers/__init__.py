@@ -1,1 +1,24 @@
-"""The Classifier contract, crops, adapters and networks."""
+"""Expression classifiers through one contract: a spec, one crop a unit, float32 logits."""
+
+from .base import Classifier
+from .crops import crop_matrix
+from .predict import centred, classify, probabilities
+from .registry import bundled, catalogue, load_classifier
+from .spec import ClassifierSpec, CropSpec, OutputSpec, ResizeSpec, parse_spec, read_specs
+
+__all__ = [
+    "Classifier",
+    "ClassifierSpec",
+    "CropSpec",
+    "OutputSpec",
+    "ResizeSpec",
+    "bundled",
+    "catalogue",
+    "centred",
+    "classify",
+    "crop_matrix",
+    "load_classifier",
+    "parse_spec",
+    "probabilities",
+    "read_specs",
+]

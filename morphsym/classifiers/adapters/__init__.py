@@ -1,1 +1,24 @@
-"""One file for each way of bringing a classifier."""
+"""One file a backend: each turns a spec into a callable from the preprocessed batch to whatever the network returns."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+
+from ..base import Network
+from ..spec import ClassifierSpec
+
+_MODULES = {
+    "torch": "torch_module",
+}
+
+
+def build_network(
+    spec: ClassifierSpec, device: torch.device, folder: Path | None = None, trust: bool = False
+) -> Network:
+    """The network of ``spec`` on ``device``; relative paths are looked up in ``folder``. Packages load on use."""
+    module = importlib.import_module(f".{_MODULES[spec.backend]}", __name__)
+    network: Network = module.load(spec, device, folder, trust)
+    return network

@@ -1,0 +1,49 @@
+"""Where a classifier's file is, and whether it is the right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import ClassifierError, MissingDependencyError
+from ...resources import asset, home, sha256
+from ..spec import ClassifierSpec
+
+
+def weights_folder(spec: ClassifierSpec) -> Path:
+    """``<home>/classifiers/<id>/``, where ``classifiers get`` puts weights (without the crop factor in the id)."""
+    return home() / "classifiers" / spec.id.partition("@")[0]
+
+
+def weights_path(spec: ClassifierSpec, folder: Path | None = None) -> Path:
+    """The existing file with the weights of ``spec``, its sha256 checked where one is stated.
+
+    :class:`MissingDependencyError` when it is not there (saying how to get it), :class:`ClassifierError` when it is
+    not the stated file.
+    """
+    if spec.source.startswith("asset:"):
+        path = asset("classifiers/" + spec.source.removeprefix("asset:"))
+    else:
+        name = spec.source or spec.weights.file
+        if not name:
+            raise ClassifierError(f"classifier {spec.id}: has neither source nor weights.file")
+        given = Path(name).expanduser()
+        places = [given] if given.is_absolute() else [p / given for p in (folder, weights_folder(spec)) if p]
+        found = [p for p in places if p.is_file()]
+        if not found:
+            raise MissingDependencyError(f"classifier {spec.id}: no weights at {places[-1]}; {how_to_get(spec)}")
+        path = found[0]
+    if spec.sha256 and (got := sha256(path)) != spec.sha256:
+        raise ClassifierError(
+            f"classifier {spec.id}: {path} has sha256 {got[:12]}…, expected {spec.sha256[:12]}…; "
+            "it is damaged or another file"
+        )
+    return path
+
+
+def how_to_get(spec: ClassifierSpec) -> str:
+    """What to do to have the weights, in one clause."""
+    if spec.weights.url:
+        return f"'morphsym classifiers get {spec.id.partition('@')[0]}' fetches them"
+    if spec.weights.by_hand:
+        return " ".join(spec.weights.by_hand.split())
+    return "put the file there"

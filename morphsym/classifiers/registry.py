@@ -1,0 +1,90 @@
+"""Classifiers by name: the catalogue, the user's own YAML files, and how to load one."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..errors import UsageError
+from ..resources import asset, home
+from .adapters import build_network
+from .base import Classifier
+from .spec import ClassifierSpec, read_specs
+
+
+@cache
+def catalogue() -> dict[str, ClassifierSpec]:
+    """Every entry of the catalogue that comes with morphsym, by id."""
+    return {spec.id: spec for spec in read_specs(asset("classifiers/catalogue.yaml"))}
+
+
+def bundled() -> tuple[str, ...]:
+    """Ids of the classifiers whose weights come with morphsym."""
+    return tuple(i for i, spec in catalogue().items() if spec.source.startswith("asset:"))
+
+
+def user_folder() -> Path:
+    """Where the user's own specifications (``*.yaml``) and fetched weights (``<id>/``) are."""
+    return home() / "classifiers"
+
+
+def user_specs() -> dict[str, tuple[ClassifierSpec, Path]]:
+    """The user's own classifiers (``morphsym classifiers add``): id → spec and the file it was read from."""
+    found: dict[str, tuple[ClassifierSpec, Path]] = {}
+    folder = user_folder()
+    if folder.is_dir():
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            found.update({spec.id: (spec, path) for spec in read_specs(path)})
+    return found
+
+
+def split_margin(name: str) -> tuple[str, float]:
+    """``'dan@1.15'`` → ``('dan', 1.15)``: the id and the factor on the crop's margin (1 where none is given)."""
+    stem, at, factor = name.rpartition("@")
+    if not at:
+        return name, 1.0
+    try:
+        value = float(factor)
+    except ValueError:
+        value = 0.0
+    if not 0.2 <= value <= 5.0:
+        raise UsageError(f"classifier {name!r}: after '@' comes a factor on the crop margin, 0.2 to 5, got {factor!r}")
+    return stem, value
+
+
+def find_spec(name: str) -> tuple[ClassifierSpec, Path | None]:
+    """The spec called ``name`` (id, ``id@margin`` or path of a YAML file with one entry) and the folder for its paths.
+
+    The user's own come before the catalogue. :class:`UsageError` with the nearest names when there is none.
+    """
+    stem, factor = split_margin(name)
+    if stem.endswith((".yaml", ".yml")):
+        specs = read_specs(stem)
+        if len(specs) != 1:
+            raise UsageError(
+                f"{stem} describes {len(specs)} classifiers; 'morphsym classifiers add {stem}', then use ids"
+            )
+        return specs[0].with_crop_margin(factor), Path(stem).resolve().parent
+    own = user_specs()
+    if stem in own:
+        spec, path = own[stem]
+        return spec.with_crop_margin(factor), path.parent
+    if stem in catalogue():
+        return catalogue()[stem].with_crop_margin(factor), None
+    known = [*own, *catalogue()]
+    near = difflib.get_close_matches(stem, known, 3, 0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"bundled are {', '.join(bundled())}"
+    raise UsageError(f"no classifier {stem!r}; {hint} 'morphsym classifiers list' shows all")
+
+
+def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: bool = False) -> Classifier:
+    """The classifier ``name``, ready to run on ``device``.
+
+    ``trust`` allows what runs somebody else's code on loading: pickled networks. :class:`UsageError` for an unknown
+    name; :class:`ClassifierError` or :class:`MissingDependencyError` where it cannot be loaded.
+    """
+    spec, folder = find_spec(name)
+    return Classifier(spec, build_network(spec, torch.device(device), folder, trust), device)
