@@ -1,0 +1,115 @@
+"""Manipulation checks: did the pictures show what the design says, and nothing else? Read from ``conditions``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import formatting as f
+
+_REST_MM = 1e-3  # a face whose mean displacement from rest is below this has no expression to weaken
+_SAME = 0.01  # 'equal' amounts may differ by this share of the factual amount (float32, and the matching's tolerance)
+_PAIR = ["unit", "side", "strength", "region"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check in words. ``passed`` is None where the columns that it needs are missing."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def arm_table(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Mean realised asymmetry and intensity (mm) by arm and strength, over the conditions that are ok."""
+    ok = conditions[conditions["status"] == "ok"]
+    wanted = [c for c in ("realised_asymmetry", "realised_intensity") if c in ok.columns]
+    if ok.empty or not wanted:
+        return pd.DataFrame(columns=["arm", "strength", "images", *wanted])
+    grouped = ok.groupby(["arm", "strength"], sort=True)
+    table = grouped[wanted].mean()
+    table.insert(0, "images", grouped.size())
+    table = table.reset_index()
+    order = ["original", "baseline", "null", "mirrored_baseline", "matched", "unilateral", "mirrored_unilateral"]
+    rank = {a: i for i, a in enumerate(order)}
+    return table.sort_values(["arm", "strength"], key=lambda c: c.map(rank) if c.name == "arm" else c, ignore_index=True)
+
+
+def checks(conditions: pd.DataFrame) -> list[Check]:
+    """All checks that the columns allow, of one source's conditions."""
+    ok = conditions[conditions["status"] == "ok"]
+    if "realised_asymmetry" not in ok.columns or "realised_intensity" not in ok.columns:
+        return [Check("The edit is measured on the mesh", None, "the table has no realised asymmetry or intensity")]
+    base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_asymmetry", "realised_intensity"]]
+    base.columns = ["asymmetry0", "intensity0"]
+    unilateral = ok[(ok["arm"] == "unilateral") & ok["side"].isin(["left", "right"])].join(base, on="unit", how="inner")
+    moving = unilateral[(unilateral["intensity0"] > _REST_MM) & (unilateral["strength"] > 0)]
+    matched = ok[ok["arm"] == "matched"].join(base, on="unit", how="inner")
+    pairs = matched.merge(moving, on=_PAIR, suffixes=("", "_u"))
+    found = [_manipulated(moving), _symmetric(pairs), _as_intense(pairs), _untouched(moving, ok), _covered(ok)]
+    resting = unilateral["unit"].nunique() - moving["unit"].nunique()
+    if resting and len(moving):
+        text = f"{f.plural(resting, 'unit')} show no expression (such as a neutral face), so that there is nothing to weaken"
+        found.append(Check("Units at rest", None, text))
+    return [c for c in found if c is not None]
+
+
+def _manipulated(moving: pd.DataFrame) -> Check | None:
+    name = "The weakness made the face asymmetric"
+    if moving.empty:
+        return Check(name, None, "no unilateral image of an expressive face to check")
+    top = moving[moving["strength"] == moving["strength"].max()]
+    more = top["realised_asymmetry"] > top["asymmetry0"] + _SAME * top["intensity0"]
+    detail = (
+        f"at strength {f.strength_text(top['strength'].iloc[0])}, realised asymmetry rose in {int(more.sum())} of "
+        f"{f.plural(len(top), 'image')}, from {f.number(top['asymmetry0'].mean())} to "
+        f"{f.number(top['realised_asymmetry'].mean())} mm on average"
+    )
+    # a natural asymmetry can be *lowered* by weakening the stronger side, so a few photos may go the other way
+    return Check(name, bool(more.mean() > 0.5 and top["realised_asymmetry"].mean() > top["asymmetry0"].mean()), detail)
+
+
+def _symmetric(pairs: pd.DataFrame) -> Check | None:
+    if pairs.empty:
+        return None
+    excess = pairs["realised_asymmetry"] - pairs["asymmetry0"]
+    allowed = _SAME * pairs["intensity0"]
+    detail = (
+        f"asymmetry of the matched face exceeds the factual face's by at most {f.number(max(excess.max(), 0), 3)} mm "
+        f"in {f.plural(len(pairs), 'image')}"
+    )
+    return Check("The matched control adds no asymmetry", bool((excess <= allowed).all()), detail)
+
+
+def _as_intense(pairs: pd.DataFrame) -> Check | None:
+    if pairs.empty:
+        return None
+    gap = (pairs["realised_intensity"] - pairs["realised_intensity_u"]).abs() / pairs["intensity0"]
+    detail = f"largest difference {f.number(100 * gap.max(), 2)} % of the factual expression"
+    return Check("The matched control keeps as much expression as the weakened face", bool((gap <= _SAME).all()), detail)
+
+
+def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
+    if moving.empty or not {"realised_left", "realised_right"} <= set(ok.columns):
+        return None
+    base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_left", "realised_right"]]
+    both = moving.join(base, on="unit", rsuffix="0")
+    left = (both["side"] == "left").to_numpy()
+    other = np.where(left, both["realised_right"] - both["realised_right0"], both["realised_left"] - both["realised_left0"])
+    edited = np.where(left, both["realised_left"] - both["realised_left0"], both["realised_right"] - both["realised_right0"])
+    share = np.abs(other).mean() / max(np.abs(edited).mean(), 1e-12)
+    detail = (
+        f"the other half changes by {f.number(np.abs(other).mean(), 3)} mm on average, {f.number(100 * share, 1)} % of "
+        f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend across the midline is part of it"
+    )
+    return Check("The untouched half stays as it was", bool(share < 0.15), detail)
+
+
+def _covered(ok: pd.DataFrame) -> Check | None:
+    if "coverage" not in ok.columns or not len(values := f.finite(ok["coverage"])):
+        return None
+    detail = f"the face covers {f.number(100 * values.min(), 1)} to {f.number(100 * values.max(), 1)} % of the picture"
+    return Check("Every picture shows the face", bool((values > 0).all()), detail)
