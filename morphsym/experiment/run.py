@@ -101,14 +101,13 @@ def compute(
     pending: list[Rendered] = []
     for plan in intervene(batch, model, design):
         if isinstance(plan, FailedUnit):
-            frames.append(failed_rows(plan, design))
+            frames.append(rows(plan))
         else:
             tick = time.perf_counter()
             pictures = render_plan(model, plan, renderer)
             timing.rendering += time.perf_counter() - tick
             keep = folder is not None and save_images is not None and save_images(plan.unit)
-            paths = save_pictures(folder, pictures) if keep and folder is not None else {}
-            frames.append(condition_rows(plan, pictures.reasons, pictures.coverage, pictures.leak, paths))
+            frames.append(rows(pictures, save_pictures(folder, pictures) if keep and folder else {}))
             pending.append(pictures)
         if progress:
             progress(len(frames[-1]))
@@ -116,9 +115,21 @@ def compute(
     tick = time.perf_counter()
     predictions = classify(pending, classifiers)
     timing.classifying += time.perf_counter() - tick
+    return join(frames), predictions
+
+
+def rows(rendered: Rendered | FailedUnit, paths: dict[int, str] | None = None) -> pd.DataFrame:
+    """The rows of one unit: one a condition. ``paths`` are its kept pictures by index of the condition."""
+    if isinstance(rendered, FailedUnit):
+        return failed_rows(rendered)
+    return condition_rows(rendered.plan, rendered.reasons, rendered.coverage, rendered.leak, paths or {})
+
+
+def join(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Units' rows as one table: the stated columns first, then the subjects' attributes."""
     joined = pd.concat(frames, ignore_index=True)
     extra = sorted(set(joined.columns) - set(CONDITION_COLUMNS))
-    return joined[[*CONDITION_COLUMNS, *extra]], predictions
+    return joined[[*CONDITION_COLUMNS, *extra]]
 
 
 def save_pictures(folder: Path, pictures: Rendered) -> dict[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,10 @@ def intervene(
 ) -> Iterator[UnitConditions | FailedUnit]:
     """The conditions of every unit; units that could not be made pass through, to be counted."""
     for unit in units:
-        yield unit if isinstance(unit, FailedUnit) else unit_conditions(model, unit, design)
+        if isinstance(unit, FailedUnit):
+            yield replace(unit, conditions=tuple(design.conditions(unit.unit, unit.source)))
+        else:
+            yield unit_conditions(model, unit, design)
 
 
 def render(

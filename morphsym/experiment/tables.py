@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers import ClassifierSpec
-from ..intervention import Design, UnitConditions
+from ..intervention import UnitConditions
 from .units import FailedUnit
 
 
@@ -49,9 +49,9 @@ def condition_rows(
     return frame
 
 
-def failed_rows(unit: FailedUnit, design: Design) -> pd.DataFrame:
+def failed_rows(unit: FailedUnit) -> pd.DataFrame:
     """The rows of a unit that could not be made: every condition failed, for its one reason."""
-    cs = design.conditions(unit.unit, unit.source)
+    cs = unit.conditions
     frame = pd.DataFrame(
         {
             "condition": [c.condition for c in cs],

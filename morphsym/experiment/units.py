@@ -14,7 +14,7 @@ from ..errors import InputError, MorphsymError, UsageError
 from ..faces import MorphableModel
 from ..fitting import images, store
 from ..rendering import cameras, lights, photos
-from ..types import EMOTIONS, FaceFit, Unit
+from ..types import EMOTIONS, Condition, FaceFit, Unit
 
 SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 """The emotions of sampled people by default. Neutral has no expression to weaken; contempt is asymmetric by nature."""
@@ -33,6 +33,7 @@ class FailedUnit:
     source: str
     emotion: str
     reason: str
+    conditions: tuple[Condition, ...] = ()  # what it would have been rendered in; filled by the stage `intervene`
 
 
 def sampled_units(

@@ -1,0 +1,5 @@
+"""``python -m morphsym_cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,34 @@
+"""``morphsym classify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+from .progress import bars, say
+
+
+@click.command("classify")
+@click.argument("results", type=click.Path(path_type=Path), default="results")
+@click.option("--classifier", "classifiers", multiple=True, required=True, help="A classifier's name; may be repeated.")
+@options.device
+@options.quiet
+def command(results: Path, classifiers: tuple[str, ...], device: str, quiet: bool) -> None:
+    """Add classifiers to finished RESULTS.
+
+    The pictures are rendered again, exactly as they were, from what the manifest says. Classifiers that are already
+    there are left alone.
+
+    \b
+    morphsym classify results/ --classifier face_expression_net
+    """
+    from morphsym.experiment import study as studies
+
+    chosen = None if device == "auto" else device
+    added = studies.add_classifiers(results, classifiers, bar=bars(quiet), device=chosen)
+    if added:
+        say(f"added {', '.join(added)} to {results}\nnext: morphsym analyze {results}", quiet)
+    else:
+        say(f"nothing to do: {results} already has {', '.join(classifiers)}", quiet)

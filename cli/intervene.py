@@ -1,0 +1,138 @@
+"""``morphsym intervene``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .progress import bars, say
+
+
+@click.command("intervene")
+@click.option(
+    "--fits",
+    type=click.Path(path_type=Path),
+    help="Folder of fitted photos, from morphsym fit.  [default: fits, unless --sample is given]",
+)
+@click.option("--sample", type=click.IntRange(0), default=0, metavar="N", help="Sample N synthetic people.")
+@options.side
+@options.strength
+@options.region
+@click.option(
+    "--include",
+    default="",
+    metavar="jaw,gaze,tongue",
+    help="Muscles of other nerves that the weakness reaches too, separated by commas.",
+)
+@click.option(
+    "--matched-by",
+    type=click.Choice(["mesh", "coefficients", "landmarks"]),
+    default="mesh",
+    show_default=True,
+    help="By what the symmetric control is matched to the one-sided weakness.",
+)
+@options.expression
+@options.classifier
+@options.model
+@click.option("--size", type=click.IntRange(32, 2048), default=224, show_default=True, help="Pixels of a portrait.")
+@click.option("--photo-size", type=click.IntRange(64, 2048), default=320, show_default=True, help="Pixels of a photo.")
+@options.renderer
+@options.device
+@options.seed
+@options.out("results")
+@options.save_images
+@options.resume
+@options.overwrite
+@options.quiet
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context,
+    fits: Path | None,
+    sample: int,
+    sides: tuple[str, ...],
+    strengths: tuple[float, ...],
+    regions: tuple[str, ...],
+    include: str,
+    matched_by: str,
+    expressions: tuple[str, ...],
+    classifiers: tuple[str, ...],
+    model: str,
+    size: int,
+    photo_size: int,
+    renderer: str,
+    device: str,
+    seed: int,
+    out: Path,
+    save_images: bool,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Weaken one side of the face, render, classify.
+
+    Every unit (a fitted photo, or a sampled person with one expression) is rendered in all arms: as it is, with one
+    side weakened, with both sides weakened to the same amount of expression, and mirrored. Writes conditions and the
+    classifiers' predictions to the results folder.
+
+    \b
+    morphsym intervene --side left --strength 0.5
+    morphsym intervene --sample 50 --expression happiness -o smiles/
+    """
+    if fits is None and sample == 0:
+        fits = Path("fits")
+    given = {k: v for k, v in ctx.params.items() if ctx.get_parameter_source(k) != click.core.ParameterSource.DEFAULT}
+    from morphsym.experiment import study as studies
+    from morphsym.intervention import Design
+
+    chosen: dict[str, Any] = {"include": tuple(x.strip() for x in include.split(",") if x.strip())}
+    for name, value in (("sides", sides), ("strengths", strengths), ("regions", regions)):
+        if value:
+            chosen[name] = value
+    more: dict[str, Any] = {}
+    if expressions:
+        more["expressions"] = expressions
+    if classifiers:
+        more["classifiers"] = classifiers
+    study = studies.Study(
+        model=model,
+        fits=str(fits) if fits else None,
+        sample=sample,
+        design=Design(matched_by=matched_by, **chosen),
+        renderer=renderer,
+        device=device,
+        seed=seed,
+        size=size,
+        photo_size=photo_size,
+        **more,
+    )
+    results = studies.run_study(
+        study,
+        out,
+        given={k: _plain(v) for k, v in given.items()},
+        resume=resume,
+        overwrite=overwrite,
+        save_images=save_images,
+        bar=bars(quiet),
+    )
+    counts = results.manifest["counts"]
+    if as_json:
+        click.echo(json.dumps({"results": str(out), **counts}))
+        return
+    say(
+        f"{counts['conditions']} conditions of {counts['subjects']} subjects in {out}"
+        + (f", {counts['failed']} failed (conditions.parquet says why)" if counts["failed"] else "")
+        + f"\nnext: morphsym analyze {out}",
+        quiet,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

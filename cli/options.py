@@ -1,0 +1,66 @@
+"""Options that several commands share; called the same everywhere (DESIGN.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from morphsym.types import EMOTIONS, REGIONS, SIDES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def out(default: str) -> Callable[[F], F]:
+    """``-o/--out``."""
+    return click.option(
+        "-o", "--out", type=click.Path(path_type=Path), default=default, show_default=True, help="Folder to write to."
+    )
+
+
+model = click.option(
+    "--model", default="makehuman", show_default=True, help="Face model: a known name, or the path of a model file."
+)
+side = click.option(
+    "--side",
+    "sides",
+    type=click.Choice(SIDES),
+    multiple=True,
+    help="The subject's side that is weakened; may be repeated.  [default: left, right]",
+)
+strength = click.option(
+    "--strength",
+    "strengths",
+    type=float,
+    multiple=True,
+    metavar="[0-1]",
+    help="How much of that side's expression is taken away; may be repeated.  [default: 0.25, 0.5, 0.75, 1]",
+)
+region = click.option(
+    "--region",
+    "regions",
+    type=click.Choice(REGIONS),
+    multiple=True,
+    help="Which muscles the weakness reaches; may be repeated.  [default: all]",
+)
+expression = click.option(
+    "--expression",
+    "expressions",
+    type=click.Choice(EMOTIONS),
+    multiple=True,
+    help="Expressions of sampled people; may be repeated.  [default: the six basic emotions]",
+)
+classifier = click.option(
+    "--classifier", "classifiers", multiple=True, help="A classifier's name; may be repeated.  [default: the bundled]"
+)
+seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness.")
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+renderer = click.option("--renderer", default="auto", show_default=True, help="auto, or a rasteriser's name.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bars and no messages, only results and errors.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+offline = click.option("--offline", is_flag=True, help="Never download anything.")
+resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same study.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the results that are in the folder.")
+save_images = click.option("--save-images", is_flag=True, help="Keep every picture, not only the report's examples.")
