@@ -51,7 +51,6 @@ def tables(
     prefix: str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(conditions, predictions). Photos get one emotion a subject and an `original` arm."""
-    rng = np.random.default_rng(seed)
     prefix = prefix or {"sampled": "s", "photo": "p"}[source]
     rows = []
     for s in range(n_subjects):
@@ -83,7 +82,7 @@ def tables(
                         "region": region,
                         "dose": strength * (0.5 if arm == "matched" else 1.0),
                         "realised_asymmetry": 0.3 * strength * asymmetric + 0.01 * (s % 3),
-                        "realised_intensity": 1.0 - 0.5 * strength * (arm != "baseline"),
+                        "realised_intensity": 1.0 - 0.5 * strength,
                         "status": "ok",
                         "reason": "",
                         "image": None,

@@ -1,0 +1,199 @@
+"""Unit-level contrasts: what one unit's pair says, before any statistics.
+
+TE = y(unilateral) − y(baseline), IE = y(matched) − y(baseline), AE = y(unilateral) − y(matched), so TE = IE + AE;
+side_bias = TE(left) − TE(right); mirror_bias = y(mirrored_baseline) − y(baseline); null_error = y(null) − y(original)
+(photos); rerender = y(null) − y(baseline). Negative TE: the output falls as symmetry falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .frames import Targets
+from .pairing import Pairs
+
+ROW = ["source", "subject", "unit", "emotion", "side", "strength", "region"]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One contrast of R rows × C classifiers, in one outcome. NaN where the pair is not complete."""
+
+    contrast: str
+    outcome: str
+    rows: pd.DataFrame  # R rows, columns ROW: everything that was planned
+    first: np.ndarray  # (R, C) float64
+    second: np.ndarray  # (R, C) float64; the contrast is first − second
+
+    @property
+    def values(self) -> np.ndarray:
+        """(R, C) float64, the contrast."""
+        return self.first - self.second
+
+
+def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Rows of (N, C) ``values``; a row of NaN where the index is −1."""
+    out = values[index]
+    out[index < 0] = np.nan
+    return out
+
+
+def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
+    """Every contrast that the design allows. A row is NaN for a classifier that lacks any of the arms it needs."""
+    y = targets.values(outcome)
+    blocks: list[Block] = []
+    for source, arms in pairs.designed.items():
+        edited = pairs.edited[pairs.edited["source"] == source]
+        rows = edited[ROW].reset_index(drop=True)
+        u, m, b = (_take(y, edited[arm].to_numpy()) for arm in ("unilateral", "matched", "baseline"))
+        if "matched" in arms:  # the triple stands or falls as a whole
+            incomplete = np.isnan(u) | np.isnan(m) | np.isnan(b)
+            u, m, b = (np.where(incomplete, np.nan, x) for x in (u, m, b))
+        if {"unilateral", "baseline"} <= arms:
+            te = Block("TE", outcome, rows, u, b)
+            blocks += [te, *_side_bias(te)]
+        if {"matched", "baseline"} <= arms:
+            blocks.append(Block("IE", outcome, rows, m, b))
+        if {"matched", "unilateral"} <= arms:
+            blocks.append(Block("AE", outcome, rows, u, m))
+        units = pairs.units[pairs.units["source"] == source]
+        rows = units.assign(side="none", strength=0.0, region="none")[ROW].reset_index(drop=True)
+        for contrast, first, second in (
+            ("mirror_bias", "mirrored_baseline", "baseline"),
+            ("null_error", "null", "original"),
+            ("rerender", "null", "baseline"),
+        ):
+            if {first, second} <= arms:
+                blocks.append(
+                    Block(contrast, outcome, rows, *(_take(y, units[arm].to_numpy()) for arm in (first, second)))
+                )
+    return blocks
+
+
+def _side_bias(te: Block) -> list[Block]:
+    """TE(left) − TE(right) of the units that were planned on both sides, at each strength and region."""
+    rows = te.rows.assign(i=np.arange(len(te.rows)))
+    key = ["unit", "strength", "region"]
+    left, right = (rows.loc[rows["side"] == s, [*key, "i"]] for s in ("left", "right"))
+    both = left.merge(right, on=key, suffixes=("_left", "_right"))
+    if both.empty:
+        return []
+    i, j = both["i_left"].to_numpy(), both["i_right"].to_numpy()
+    out = te.rows.iloc[i].assign(side="both").reset_index(drop=True)
+    return [Block("side_bias", te.outcome, out, te.values[i], te.values[j])]
+
+
+def unit_table(blocks: list[Block], classifiers: tuple[str, ...]) -> pd.DataFrame:
+    """The blocks as one long table: source, classifier, unit, subject, emotion, side, strength, region, outcome,
+    contrast, value. Incomplete pairs are left out (they are in the exclusions)."""
+    parts = []
+    for block in blocks:
+        values = block.values
+        r, c = np.nonzero(~np.isnan(values))
+        part = block.rows.iloc[r].reset_index(drop=True)
+        part["classifier"] = pd.Categorical.from_codes(c, categories=pd.Index(classifiers))
+        part["outcome"], part["contrast"], part["value"] = block.outcome, block.contrast, values[r, c]
+        parts.append(part)
+    columns = ["source", "classifier", *(c for c in ROW if c != "source"), "outcome", "contrast"]
+    out = pd.concat(parts, ignore_index=True)[[*columns, "value"]]
+    return out.astype({c: "category" for c in columns if c != "strength"})
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Subject means of K cells (a cell × classifier each) of one source and outcome."""
+
+    table: pd.DataFrame  # K rows: classifier, emotion, contrast, side, strength, region, source, outcome, pooled,
+    #                      n_units, n_subjects, n_excluded
+    subjects: tuple[str, ...]  # S
+    values: np.ndarray  # (S, K) float64: the subject's mean contrast; NaN where it has none
+    first: np.ndarray  # (S, K) float64: the same of the first arm
+    second: np.ndarray  # (S, K) float64: and of the second
+
+
+POOLINGS = (("", ()), ("side", ("side",)), ("emotion", ("emotion",)), ("emotion+side", ("emotion", "side")))
+
+
+def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cells:
+    """Average every block within subjects, per cell and over the poolings: over sides (left and right), over emotions.
+
+    Units of one subject are not independent, so everything after this works on one number a subject.
+    """
+    mine = [b for b in blocks if len(b.rows) and b.rows["source"].iloc[0] == source]
+    subjects = sorted({s for b in mine for s in b.rows["subject"]})
+    tables, values, firsts, seconds = [], [], [], []
+    for block in mine:
+        for name, over in POOLINGS:
+            rows = block.rows
+            keep = np.ones(len(rows), dtype=bool)
+            if "side" in over:
+                if block.contrast not in ("TE", "IE", "AE"):
+                    continue
+                keep = rows["side"].isin(["left", "right"]).to_numpy()
+                if rows.loc[keep, "side"].nunique() < 2:
+                    continue
+            label = rows[keep].copy()
+            if "side" in over:
+                label["side"] = "both"
+            if "emotion" in over:
+                label["emotion"] = "all"
+            table, v, f, s = _average(block, label, keep, classifiers, subjects)
+            table["pooled"] = name
+            tables.append(table)
+            values.append(v)
+            firsts.append(f)
+            seconds.append(s)
+    return Cells(
+        pd.concat(tables, ignore_index=True),
+        tuple(subjects),
+        np.concatenate(values, axis=1),
+        np.concatenate(firsts, axis=1),
+        np.concatenate(seconds, axis=1),
+    )
+
+
+def _average(
+    block: Block, label: pd.DataFrame, keep: np.ndarray, classifiers: tuple[str, ...], subjects: list[str]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """Subject means of the rows ``keep``, grouped by the labels; columns ordered by cell, then classifier."""
+    key = ["emotion", "side", "strength", "region"]
+    groups = label.groupby(key, sort=True, observed=True)
+    cell = groups.ngroup().to_numpy()
+    index = groups.size().index.to_frame(index=False)
+    S, C, K = len(subjects), len(classifiers), len(index)
+    subject = pd.Index(subjects).get_indexer(pd.Index(label["subject"]))
+    slot = cell * S + subject
+    first, second = block.first[keep], block.second[keep]
+    there = ~np.isnan(first - second)
+    count = np.stack([np.bincount(slot, there[:, c], K * S) for c in range(C)], axis=1)
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        total = np.stack([np.bincount(slot, np.where(there[:, c], x[:, c], 0.0), K * S) for c in range(C)], axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out = total / count
+        return np.ascontiguousarray(out.reshape(K, S, C).transpose(1, 0, 2).reshape(S, K * C))
+
+    # distinct units per cell × classifier: a unit may have several rows in a pooled cell
+    unit, n = pd.factorize(label["unit"])[0], label["unit"].nunique()
+    planned = np.array([len(np.unique(g)) for g in np.split(*_sorted_split(cell, unit, K))])
+    used = np.empty((K, C), dtype=int)
+    for c in range(C):
+        pairs = np.unique(cell[there[:, c]] * n + unit[there[:, c]])
+        used[:, c] = np.bincount(pairs // n, minlength=K)
+    table = index.loc[np.repeat(np.arange(K), C)].reset_index(drop=True)
+    table.insert(0, "classifier", np.tile(np.array(classifiers, dtype=object), K))
+    table["contrast"], table["outcome"], table["source"] = block.contrast, block.outcome, block.rows["source"].iloc[0]
+    table["n_units"] = used.ravel()
+    table["n_subjects"] = (count.reshape(K, S, C) > 0).sum(axis=1).ravel()
+    table["n_excluded"] = (planned[:, None] - used).ravel()
+    f, s = mean(first), mean(second)
+    return table, mean(first - second), f, s
+
+
+def _sorted_split(cell: np.ndarray, unit: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray]:
+    """``unit`` sorted by cell, and where each cell begins."""
+    order = np.argsort(cell, kind="stable")
+    return unit[order], np.searchsorted(cell[order], np.arange(1, K))
