@@ -1,0 +1,91 @@
+"""What is installed, which device there is, which weights are present, and what to do about what is not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import morphsym
+
+from . import resources, weights
+from .errors import MorphsymError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``status``: ok, missing (the defaults need it) or optional (absent, and only wanted by some)."""
+
+    name: str
+    status: str
+    found: str
+    advice: str = ""
+
+
+_OPTIONAL = {
+    "face_alignment": ("face-alignment", "a second landmark detector: pip install 'morphsym[face-alignment]'"),
+    "pytorch3d": ("pytorch3d", "a rasteriser: https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md"),
+}
+
+
+def examine() -> list[Check]:
+    """Every check, in the order in which a person would ask."""
+    return [*_software(), *_device(), *_files()]
+
+
+def _software() -> Iterator[Check]:
+    yield Check("morphsym", "ok", f"{morphsym.__version__}, Python {platform.python_version()}")
+    for package in ("torch", "numba", "mediapipe"):
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(package, "missing", "not installed", f"pip install {package}")
+            continue
+        yield _importable(package, package, version, required=True)
+    for module, (package, advice) in _OPTIONAL.items():
+        if importlib.util.find_spec(module) is None:
+            yield Check(package, "optional", "not installed", advice)
+        else:
+            yield _importable(package, module, importlib.metadata.version(package), required=False)
+
+
+def _importable(name: str, module: str, version: str, required: bool) -> Check:
+    """Installed is not enough: a missing system library shows only on import."""
+    try:
+        importlib.import_module(module)
+    except Exception as e:  # whatever a broken install raises is the finding
+        advice = "install the system library it names (Debian: apt install libgl1 libegl1 libgles2)"
+        return Check(name, "missing" if required else "optional", f"{version}, but cannot be imported: {e}", advice)
+    return Check(name, "ok", version)
+
+
+def _device() -> Iterator[Check]:
+    import torch
+
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"
+    if torch.cuda.is_available():
+        yield Check("device", "ok", f"{torch.cuda.get_device_name(0)} (CUDA {torch.version.cuda}); {cores}")
+    else:
+        yield Check("device", "ok", f"CPU, {cores}; no CUDA device")
+    from .rendering import backends
+
+    for name, why in backends.available().items():
+        yield Check(f"renderer {name}", "ok" if not why else "optional", why or "works")
+
+
+def _files() -> Iterator[Check]:
+    yield Check("home", "ok", f"{resources.home()} ($MORPHSYM_HOME or the platform's)")
+    try:
+        resources.asset("heads/makehuman.npz")
+        yield Check("bundled head", "ok", "makehuman")
+    except MorphsymError as e:
+        yield Check("bundled head", "missing", "absent", str(e))
+    for w in weights.list_weights():
+        if w.present:
+            yield Check(f"weights {w.name}", "ok", str(w.path))
+        else:
+            status = "missing" if w.name == "mediapipe" else "optional"
+            yield Check(f"weights {w.name}", status, f"absent; {w.purpose}", w.advice)
