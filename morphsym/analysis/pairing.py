@@ -99,10 +99,10 @@ def exclusions(targets: Targets, pairs: Pairs) -> pd.DataFrame:
             add(name, None, f"the classifier has no label for {emotion}", len(group), source=source, emotion=emotion)
         absent = targets.reason[:, c] == ABSENT
         if absent.sum() > 50:  # a predictions file cut in half: one row for all of them, with an example
-            first = int(np.flatnonzero(absent)[0])
-            add(name, None, f"no prediction of this classifier for {int(absent.sum())} conditions, for example "
-                f"{table["condition"].iloc[first]!r} (classification stopped early, or the file is cut)", int(absent.sum()),
-                source=table["source"].iloc[first])  # fmt: skip
+            first, n = int(np.flatnonzero(absent)[0]), int(absent.sum())
+            example, source = table["condition"].iloc[first], table["source"].iloc[first]
+            add(name, None, f"no prediction of this classifier for {n} conditions, for example {example!r} "
+                "(classification stopped early, or the file is cut)", n, source=source)  # fmt: skip
         else:
             absent = np.zeros_like(lacking)
         for k in np.flatnonzero(missing[:, c] & ~lacking & ~absent):
