@@ -76,7 +76,8 @@ def checked_logits(raw: Any, spec: ClassifierSpec, batch: int) -> Tensor:
         value = _select(value, step, who)
     if isinstance(value, (tuple, list)):
         raise ClassifierError(
-            f"{who}: gave a {type(value).__name__} of {len(value)}; say which one with output.select: 0 … {len(value) - 1}"
+            f"{who}: gave a {type(value).__name__} of {len(value)}; say which one with output.select: "
+            f"0 to {len(value) - 1}"
         )
     if isinstance(value, Mapping):
         raise ClassifierError(f"{who}: gave a dict with keys {list(value)[:8]}; say which one with output.select: KEY")

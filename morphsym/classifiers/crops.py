@@ -123,7 +123,7 @@ def sample(
 def _sample(
     images: Tensor, matrix: Tensor, size: tuple[int, int], resize: ResizeSpec, outside: float | str, k: int
 ) -> Tensor:
-    batch, channels, height, width = images.shape
+    height, width = images.shape[2:]
     h, w = size[0] * k, size[1] * k
     # crop pixels (centres at half-integers) → picture → grid_sample's [-1, 1], whose pixel edges are at ±1
     scale = matrix.new_tensor([2.0 / width, 2.0 / height])

@@ -11,7 +11,7 @@ from .spec import ClassifierSpec
 
 
 def check_images(images: Tensor, landmarks: Tensor) -> None:
-    """:class:`InputError` unless ``images`` is a finite (B, 3, H, W) float tensor in [0, 1] with (B, 68, 2) landmarks."""
+    """:class:`InputError` unless ``images`` is (B, 3, H, W) float32 in [0, 1] and ``landmarks`` (B, 68, 2)."""
     if not isinstance(images, Tensor) or not isinstance(landmarks, Tensor):
         raise InputError(
             f"images, landmarks: expected tensors, got {type(images).__name__}, {type(landmarks).__name__}"

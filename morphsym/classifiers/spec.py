@@ -110,10 +110,9 @@ class Accuracy(_Strict):
 
 
 class WeightsSpec(_Strict):
-    """Where the official weights are. ``url`` is fetched by ``classifiers get``; ``by_hand`` says what a person must do.
+    """Where the official weights are: ``url`` is what ``classifiers get`` fetches, ``by_hand`` what a person must do.
 
-    ``file`` is the name under ``<home>/classifiers/<id>/``. ``unpickle`` lists what a checkpoint needs beyond tensors
-    (it is then refused without ``--trust``).
+    ``file`` is the name under ``<home>/classifiers/<id>/``.
     """
 
     file: str | None = None
@@ -159,13 +158,13 @@ class ClassifierSpec(_Strict):
     mean: tuple[float, ...] = (0.0,)
     """One value, or one for each channel in the *network's* order (BGR where ``colour`` is bgr)."""
     std: tuple[float, ...] = (1.0,)
-    resize: ResizeSpec = Field(default_factory=ResizeSpec)
-    crop: CropSpec = Field(default_factory=CropSpec)
-    output: OutputSpec = Field(default_factory=OutputSpec)
+    resize: ResizeSpec = ResizeSpec()
+    crop: CropSpec = CropSpec()
+    output: OutputSpec = OutputSpec()
     batch_limit: int = Field(default=64, ge=1, le=4096)
     timeout: float = Field(default=30.0, gt=0)
     """Seconds for one request (http)."""
-    weights: WeightsSpec = Field(default_factory=WeightsSpec)
+    weights: WeightsSpec = WeightsSpec()
     training_data: str = ""
     reported: tuple[Accuracy, ...] = ()
     paper: str = ""

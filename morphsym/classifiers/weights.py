@@ -1,7 +1,7 @@
 """Bundled weights: a ``.npz`` of arrays named like the network's parameters.
 
-A quantised array ``w`` (uint8) comes with ``w#scale`` and ``w#min`` (float64) and means ``w * scale + min``, rounded once to float32. No
-pickles: ``allow_pickle`` is never set.
+A quantised array ``w`` (uint8) comes with ``w#scale`` and ``w#min`` (float64) and means ``w * scale + min``, rounded
+once to float32. No pickles: ``allow_pickle`` is never set.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Input (B, 1, 48…64, 48…64) in [−1, 1]; output (B, labels) logits (the publ
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,9 +46,7 @@ class MiniXception(nn.Module):
         self.conv2 = nn.Conv2d(8, 8, 3, bias=False)
         self.norm2 = nn.BatchNorm2d(8, eps=EPSILON)
         widths = (8, 16, 32, 64, 128)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(a, b, pool=last_pool or b != 128) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b, pool=last_pool or b != 128) for a, b in pairwise(widths)))
         self.head = SameConv2d(128, labels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +55,7 @@ class MiniXception(nn.Module):
         return self.head(self.blocks(x)).mean((2, 3))
 
 
-def keras_names(last_pool: bool = True) -> dict[str, str]:
+def keras_names() -> dict[str, str]:
     """Torch module → Keras layer name in the published files (whose numbering follows the order of creation)."""
     names = {
         "conv1": "conv2d_1",
@@ -72,10 +71,9 @@ def keras_names(last_pool: bool = True) -> dict[str, str]:
         names[block + "shortcut_norm"] = f"batch_normalization_{3 * i + 3}"
         names[block + "norm1"] = f"batch_normalization_{3 * i + 4}"
         names[block + "norm2"] = f"batch_normalization_{3 * i + 5}"
-    names["head"] = "conv2d_7"
     return names
 
 
 def mini_xception(labels: int = 7, last_pool: bool = True) -> nn.Module:
     """The network, with untrained parameters."""
-    return MiniXception(labels, last_pool).to(torch.float32)
+    return MiniXception(labels, last_pool)
