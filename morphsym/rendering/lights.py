@@ -14,7 +14,6 @@ from torch import Tensor
 from ..errors import RenderError
 from ..types import Lights
 
-
 FIELDS = ("ambient", "direction", "intensity", "specular")
 
 

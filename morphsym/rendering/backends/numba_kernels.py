@@ -1,0 +1,332 @@
+"""The CPU kernels: a z-buffer in numba, and a fused path from vertices to shaded pixels.
+
+Method. Every vertex is projected once, in float64. A triangle covers a pixel when the pixel's centre lies on the inner
+side of its three edge functions ``e(x, y) = a x + b y + k`` (Pineda 1988, *A Parallel Algorithm for Polygon
+Rasterization*). Two triangles that share an edge evaluate the same numbers with opposite signs, so a centre exactly on
+the edge belongs to exactly one of them: the one for which it is a top or a left edge. Inverse depth is linear in the
+picture and decides visibility; of equal depths the lower triangle index wins. Triangles that reach behind the near
+plane are rasterised by homogeneous edge functions (Olano & Greer 1997, *Triangle Scan Conversion using 2D Homogeneous
+Coordinates*), which need no clipping. Triangles are two-sided: back faces hide what is behind them.
+
+Work is cut into row bands of images. Every pixel sees the triangles in the same order whatever the cut, so the result
+does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..cameras import NEAR
+from ..color import TABLE_SIZE
+from ._compile import kernel
+
+TIE = 1e-300  # an edge function must reach this where a tie is excluded: above 0, below any rounding
+SHININESS_SQUARINGS = 5  # Blinn-Phong exponent 2**5 = 32
+BACK_LIGHT = 0.5  # back faces (the inside of the head) see this share of the ambient light and no lamp
+
+
+@kernel
+def project(vertices, K, R, t, screen):
+    """Vertices (V, 3) world -> screen (V, 3) float64: (u, v, z), or (u z, v z, z) where z < NEAR.
+
+    Returns the index of the first vertex that is not finite, or -1.
+    """
+    bad = -1
+    for i in range(vertices.shape[0]):
+        x, y, z = np.float64(vertices[i, 0]), np.float64(vertices[i, 1]), np.float64(vertices[i, 2])
+        cx = R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + t[0]
+        cy = R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + t[1]
+        cz = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + t[2]
+        u = K[0, 0] * cx + K[0, 1] * cy + K[0, 2] * cz
+        v = K[1, 0] * cx + K[1, 1] * cy + K[1, 2] * cz
+        if not (np.isfinite(u) and np.isfinite(v) and np.isfinite(cz)) and bad < 0:
+            bad = i
+        if cz >= NEAR:
+            w = 1.0 / cz
+            u *= w
+            v *= w
+        screen[i, 0], screen[i, 1], screen[i, 2] = u, v, cz
+    return bad
+
+
+@kernel
+def _edge(screen, i, j):
+    """The line through two vertices as (a, b, c), for triangles that may reach behind the near plane.
+
+    Where both ends are visible these are the ordinary edge function's own numbers (so that neighbours agree on ties)
+    times the positive product of depths, which makes the three edges of a triangle comparable.
+    """
+    xi, yi, zi = screen[i, 0], screen[i, 1], screen[i, 2]
+    xj, yj, zj = screen[j, 0], screen[j, 1], screen[j, 2]
+    if zi >= NEAR and zj >= NEAR:
+        s = zi * zj
+        return (yi - yj) * s, (xj - xi) * s, (xi * yj - xj * yi) * s
+    if zi >= NEAR:
+        xi, yi = xi * zi, yi * zi
+    if zj >= NEAR:
+        xj, yj = xj * zj, yj * zj
+    return yi * zj - yj * zi, xj * zi - xi * zj, xi * yj - xj * yi
+
+
+@kernel
+def _setup_near(screen, i0, i1, i2):
+    """Homogeneous edges of a triangle that crosses the near plane: (a0, b0, c0, a1, …, c2, determinant).
+
+    ``e_k / determinant`` is the k-th barycentric over depth; their sum is the inverse depth.
+    """
+    a0, b0, c0 = _edge(screen, i1, i2)
+    a1, b1, c1 = _edge(screen, i2, i0)
+    a2, b2, c2 = _edge(screen, i0, i1)
+    x, y, z = screen[i0, 0], screen[i0, 1], screen[i0, 2]
+    if z >= NEAR:
+        x, y = x * z, y * z
+    return a0, b0, c0, a1, b1, c1, a2, b2, c2, x * a0 + y * b0 + z * c0
+
+
+@kernel
+def _near_bounds(screen, i0, i1, i2, width, height):
+    """Picture bounds (x0, x1, y0, y1) of the part of a triangle that lies beyond the near plane (clipped polygon)."""
+    x0, x1, y0, y1 = np.inf, -np.inf, np.inf, -np.inf
+    index = (i0, i1, i2)
+    for k in range(3):
+        i, j = index[k], index[(k + 1) % 3]
+        xi, yi, zi = screen[i, 0], screen[i, 1], screen[i, 2]
+        xj, yj, zj = screen[j, 0], screen[j, 1], screen[j, 2]
+        if zi >= NEAR:
+            x0, x1, y0, y1 = min(x0, xi), max(x1, xi), min(y0, yi), max(y1, yi)
+            xi, yi = xi * zi, yi * zi
+        if zj >= NEAR:
+            xj, yj = xj * zj, yj * zj
+        if (zi >= NEAR) != (zj >= NEAR):
+            s = (NEAR - zi) / (zj - zi)
+            x, y = (xi + s * (xj - xi)) / NEAR, (yi + s * (yj - yi)) / NEAR
+            x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
+    # A pixel of slack: these bounds only save work, the edge functions decide.
+    return max(x0 - 1.0, -1.0), min(x1 + 1.0, width + 1.0), max(y0 - 1.0, -1.0), min(y1 + 1.0, height + 1.0)
+
+
+@kernel
+def zbuffer(screen, faces, top, triangle, inverse):
+    """Rasterise into the rows from ``top`` on: ``triangle`` (h, W) int32, -1 outside, and ``inverse`` depth (h, W).
+
+    Both are overwritten. ``screen`` comes from :func:`project`.
+    """
+    height, width = triangle.shape
+    bottom = top + height
+    triangle[:] = -1
+    inverse[:] = 0.0
+    for f in range(faces.shape[0]):
+        i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
+        z0, z1, z2 = screen[i0, 2], screen[i1, 2], screen[i2, 2]
+        x0, x1, x2 = screen[i0, 0], screen[i1, 0], screen[i2, 0]
+        y0, y1, y2 = screen[i0, 1], screen[i1, 1], screen[i2, 1]
+        near = z0 < NEAR or z1 < NEAR or z2 < NEAR
+        if near:
+            if z0 < NEAR and z1 < NEAR and z2 < NEAR:
+                continue
+            left, right, up, down = _near_bounds(screen, i0, i1, i2, width, bottom)
+        else:
+            left, right = min(x0, x1, x2), max(x0, x1, x2)
+            up, down = min(y0, y1, y2), max(y0, y1, y2)
+        # Outside this band. Written so that NaN is outside too.
+        if not (down > top and up < bottom and right > 0 and left < width):
+            continue
+        # First and last pixel whose centre (at +0.5) is within the bounds.
+        r0, r1 = int(np.ceil(max(up, top) - 0.5)), int(np.floor(min(down, bottom) - 0.5))
+        c0, c1 = int(np.ceil(max(left, 0.0) - 0.5)), int(np.floor(min(right, width) - 0.5))
+        if r0 > r1 or c0 > c1:
+            continue
+        if near:
+            a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
+            w0 = w1 = w2 = 1.0
+            far, close = 0.0, 1.0 / NEAR
+        else:
+            a0, b0, k0 = y1 - y2, x2 - x1, x1 * y2 - x2 * y1
+            a1, b1, k1 = y2 - y0, x0 - x2, x2 * y0 - x0 * y2
+            a2, b2, k2 = y0 - y1, x1 - x0, x0 * y1 - x1 * y0
+            area = b2 * a1 - a2 * b1  # twice the signed area, from differences: exact to rounding for tiny triangles
+            w0, w1, w2 = 1.0 / z0, 1.0 / z1, 1.0 / z2
+            far, close = min(w0, w1, w2), max(w0, w1, w2)
+        if area == 0.0 or not np.isfinite(area):
+            continue
+        if area < 0.0:
+            a0, b0, k0, a1, b1, k1, a2, b2, k2, area = -a0, -b0, -k0, -a1, -b1, -k1, -a2, -b2, -k2, -area
+        # Ties: a centre on an edge is inside when the triangle lies to the right of it, or below a level one.
+        t0 = 0.0 if a0 > 0.0 or (a0 == 0.0 and b0 > 0.0) else TIE
+        t1 = 0.0 if a1 > 0.0 or (a1 == 0.0 and b1 > 0.0) else TIE
+        t2 = 0.0 if a2 > 0.0 or (a2 == 0.0 and b2 > 0.0) else TIE
+        scale = 1.0 / area
+        w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
+        for r in range(r0, r1 + 1):
+            y = r + 0.5
+            q0, q1, q2 = b0 * y + k0, b1 * y + k1, b2 * y + k2
+            for c in range(c0, c1 + 1):
+                x = c + 0.5
+                e0, e1, e2 = a0 * x + q0, a1 * x + q1, a2 * x + q2
+                if e0 >= t0 and e1 >= t1 and e2 >= t2:
+                    exact = e0 * w0 + e1 * w1 + e2 * w2
+                    if near:
+                        if not (exact > 0.0 and exact <= close):
+                            continue
+                    else:  # rounding in a sliver must not carry it in front of its own corners
+                        exact = min(max(exact, far), close)
+                    w = np.float32(exact)
+                    if w > inverse[r - top, c]:
+                        inverse[r - top, c] = w
+                        triangle[r - top, c] = f
+
+
+@kernel
+def _weights(screen, i0, i1, i2, x, y):
+    """Perspective-correct barycentrics at the picture's point (x, y), inverse depth, and whether the front is seen."""
+    if screen[i0, 2] < NEAR or screen[i1, 2] < NEAR or screen[i2, 2] < NEAR:
+        a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
+        p0, p1, p2 = a0 * x + (b0 * y + k0), a1 * x + (b1 * y + k1), a2 * x + (b2 * y + k2)
+    else:
+        x0, y0 = screen[i0, 0] - x, screen[i0, 1] - y
+        x1, y1 = screen[i1, 0] - x, screen[i1, 1] - y
+        x2, y2 = screen[i2, 0] - x, screen[i2, 1] - y
+        p0, p1, p2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+        area = p0 + p1 + p2
+        p0, p1, p2 = p0 / screen[i0, 2], p1 / screen[i1, 2], p2 / screen[i2, 2]
+    total = p0 + p1 + p2
+    s = 1.0 / total
+    # y points down in pictures, so a front face (counter-clockwise seen from outside) has negative area
+    return p0 * s, p1 * s, p2 * s, total / area, area < 0.0
+
+
+@kernel
+def rasterize_band(screen, faces, top, triangle, barycentric, depth):
+    """Fill ``triangle``, ``barycentric`` and ``depth`` (views of the rows from ``top`` on) of one image."""
+    height, width = triangle.shape
+    inverse = np.empty((height, width), np.float32)
+    zbuffer(screen, faces, top, triangle, inverse)
+    for r in range(height):
+        for c in range(width):
+            f = triangle[r, c]
+            if f < 0:
+                barycentric[r, c, 0] = barycentric[r, c, 1] = barycentric[r, c, 2] = 0.0
+                depth[r, c] = np.inf
+                continue
+            p0, p1, p2, w, _ = _weights(screen, faces[f, 0], faces[f, 1], faces[f, 2], c + 0.5, top + r + 0.5)
+            barycentric[r, c, 0], barycentric[r, c, 1], barycentric[r, c, 2] = p0, p1, p2
+            depth[r, c] = 1.0 / w
+
+
+@kernel
+def vertex_normals(vertices, faces, normals):
+    """Area-weighted vertex normals (V, 3), unit length; 0 where a vertex has no triangle of positive area."""
+    normals[:] = 0.0
+    for f in range(faces.shape[0]):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, az = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]
+        bx, by, bz = vertices[k, 0] - vertices[i, 0], vertices[k, 1] - vertices[i, 1], vertices[k, 2] - vertices[i, 2]
+        nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        for v in (i, j, k):
+            normals[v, 0] += nx
+            normals[v, 1] += ny
+            normals[v, 2] += nz
+    for v in range(vertices.shape[0]):
+        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
+        n = np.sqrt(x * x + y * y + z * z)
+        if n > 0.0:
+            s = np.float32(1.0) / n
+            normals[v, 0], normals[v, 1], normals[v, 2] = x * s, y * s, z * s
+
+
+@kernel
+def light_vertices(vertices, normals, albedo, R, t, ambient, direction, intensity, specular, front, back):
+    """Linear radiance of each vertex seen from its front and from its back, (V, 3) float32 each.
+
+    Front: ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0, n·h)**32`` (Blinn 1977) with
+    ``h`` halfway between the light and the camera. Back: ``albedo * ambient * BACK_LIGHT``, the dark inside of a head.
+    ``albedo`` is linear.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    lx, ly, lz = direction[0], direction[1], direction[2]
+    for v in range(vertices.shape[0]):
+        x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
+        nx, ny, nz = normals[v, 0], normals[v, 1], normals[v, 2]
+        # normal and view direction in the camera frame, where the light is given
+        mx = R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz
+        my = R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz
+        mz = R[2, 0] * nx + R[2, 1] * ny + R[2, 2] * nz
+        vx = -(R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + t[0])
+        vy = -(R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + t[1])
+        vz = -(R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + t[2])
+        d = one / np.sqrt(vx * vx + vy * vy + vz * vz)
+        hx, hy, hz = lx + vx * d, ly + vy * d, lz + vz * d
+        diffuse = max(zero, mx * lx + my * ly + mz * lz)
+        shine = zero
+        h2 = hx * hx + hy * hy + hz * hz
+        if diffuse > zero and h2 > zero:
+            shine = max(zero, mx * hx + my * hy + mz * hz) / np.sqrt(h2)
+            for _ in range(SHININESS_SQUARINGS):
+                shine *= shine
+            shine *= specular
+        for k in range(3):
+            front[v, k] = albedo[v, k] * (ambient[k] + intensity[k] * diffuse) + intensity[k] * shine
+            back[v, k] = albedo[v, k] * ambient[k] * np.float32(BACK_LIGHT)
+
+
+@kernel
+def shade_band(screen, faces, front, back, background, table, side, top, image):
+    """Shade the rows from ``top`` on into ``image`` (3, h, W), sRGB; returns the number of covered samples.
+
+    Every pixel has ``side`` × ``side`` samples on a regular grid, averaged in linear light (box filter). ``screen`` is
+    in sample units (the picture enlarged ``side`` times). Samples of one pixel that see the same triangle are shaded once,
+    at their mean position. ``background`` (3,) is sRGB, ``table`` comes from ``color.encode_table``.
+    """
+    height, width = image.shape[1], image.shape[2]
+    triangle = np.empty((height * side, width * side), np.int32)
+    inverse = np.empty((height * side, width * side), np.float32)
+    zbuffer(screen, faces, top * side, triangle, inverse)
+    n = side * side
+    share = np.float32(1.0 / n)
+    behind = np.empty(3, np.float32)
+    for k in range(3):
+        b = background[k]
+        behind[k] = b / np.float32(12.92) if b <= 0.04045 else ((b + 0.055) / 1.055) ** 2.4
+    size = np.float32(TABLE_SIZE)
+    covered = 0
+    for r in range(height):
+        for c in range(width):
+            red = green = blue = np.float32(0.0)
+            seen = 0
+            for s in range(n):
+                f = triangle[r * side + s // side, c * side + s % side]
+                if f < 0:
+                    continue
+                seen += 1
+                first = True
+                for q in range(s):
+                    if triangle[r * side + q // side, c * side + q % side] == f:
+                        first = False
+                if not first:
+                    continue
+                count, sx, sy = 1, s % side, s // side
+                for q in range(s + 1, n):
+                    if triangle[r * side + q // side, c * side + q % side] == f:
+                        count += 1
+                        sx += q % side
+                        sy += q // side
+                x = c * side + sx / count + 0.5
+                y = (top + r) * side + sy / count + 0.5
+                i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
+                p0, p1, p2, _, is_front = _weights(screen, i0, i1, i2, x, y)
+                g0, g1, g2 = np.float32(p0) * count, np.float32(p1) * count, np.float32(p2) * count
+                light = front if is_front else back
+                red += np.float32(g0 * light[i0, 0] + g1 * light[i1, 0] + g2 * light[i2, 0])
+                green += np.float32(g0 * light[i0, 1] + g1 * light[i1, 1] + g2 * light[i2, 1])
+                blue += np.float32(g0 * light[i0, 2] + g1 * light[i1, 2] + g2 * light[i2, 2])
+            covered += seen
+            if seen == 0:
+                image[0, r, c], image[1, r, c], image[2, r, c] = background[0], background[1], background[2]
+                continue
+            rest = np.float32(n - seen)
+            value = (red + rest * behind[0], green + rest * behind[1], blue + rest * behind[2])
+            for k in range(3):
+                level = min(max(value[k] * share, np.float32(0.0)), np.float32(1.0)) * size
+                i = int(level)
+                image[k, r, c] = table[i] + (table[i + 1] - table[i]) * (level - np.float32(i))
+    return covered

@@ -1,0 +1,105 @@
+"""Shading in torch: the same formulas as the fused CPU path, differentiable, for any backend's fragments.
+
+A vertex is lit in linear RGB by ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0,
+n·h)**32`` (Lambert; Blinn 1977), with area-weighted normals ``n``, and the radiance is interpolated over its triangles:
+the meshes here have several vertices a pixel or a few pixels, so that lighting pixels instead changes nothing that can be seen.
+Back faces get ``BACK_LIGHT`` of the ambient light only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..types import Cameras, Fragments, Lights
+from . import cameras as cams
+from .backends.numba_kernels import BACK_LIGHT, SHININESS_SQUARINGS
+from .color import linear_to_srgb, srgb_to_linear
+
+SHININESS = 2**SHININESS_SQUARINGS
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Area-weighted unit normals (B, V, 3) of ``vertices`` (B, V, 3); 0 where a vertex has no triangle with an area."""
+    a, b, c = (vertices[:, faces[:, k].long()] for k in range(3))
+    cross = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(vertices)
+    for k in range(3):
+        normals = normals.index_add(1, faces[:, k].long(), cross)
+    return normalize(normals, dim=-1, eps=1e-30)
+
+
+def light_vertices(
+    vertices: Tensor, normals: Tensor, albedo: Tensor, cameras: Cameras, lights: Lights
+) -> tuple[Tensor, Tensor]:
+    """Linear radiance of vertices seen from the front and from the back, (B, V, 3) each; ``albedo`` is linear."""
+    R = cameras.R.to(vertices)
+    n = normals @ R.transpose(1, 2)
+    view = normalize(-cams.to_camera(cameras, vertices), dim=-1)
+    light = lights.direction.to(vertices)[:, None]
+    intensity, ambient = lights.intensity.to(vertices)[:, None], lights.ambient.to(vertices)[:, None]
+    diffuse = (n * light).sum(-1, keepdim=True).clamp(min=0)
+    half = normalize(light + view, dim=-1)
+    shine = (n * half).sum(-1, keepdim=True).clamp(min=0) ** SHININESS * (diffuse > 0)
+    shine = shine * lights.specular.to(vertices)[:, None, None]
+    front = albedo * (ambient + intensity * diffuse) + intensity * shine
+    return front, (albedo * ambient * BACK_LIGHT).expand_as(front)
+
+
+def faces_front(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
+    """(B, F) bool: whether the camera sees a triangle's front (counter-clockwise from outside)."""
+    a, b, c = (cams.to_camera(cameras, vertices)[:, faces[:, k].long()] for k in range(3))
+    # The determinant of the corners: the side of the triangle's plane on which the camera's centre lies.
+    return (torch.linalg.cross(a, b) * c).sum(-1) < 0
+
+
+def interpolate(values: Tensor, faces: Tensor, fragments: Fragments) -> Tensor:
+    """Values (B, V, C) at the vertices -> (B, H, W, C) at the pixels; 0 on the background."""
+    shape, channels = fragments.triangle.shape, values.shape[-1]
+    corner = faces.long()[fragments.triangle.clamp(min=0).long()].reshape(shape[0], -1)
+    picked = values.gather(1, corner[..., None].expand(-1, -1, channels)).reshape(*shape, 3, channels)
+    return (picked * fragments.barycentric.to(values)[..., None]).sum(-2)
+
+
+def shade(
+    fragments: Fragments, vertices: Tensor, faces: Tensor, albedo: Tensor, cameras: Cameras, lights: Lights
+) -> Tensor:
+    """Linear radiance (B, H, W, 3) of the pixels, 0 on the background; ``albedo`` (1 or B, V, 3) sRGB."""
+    normals = vertex_normals(vertices, faces)
+    front, back = light_vertices(vertices, normals, srgb_to_linear(albedo.to(vertices)), cameras, lights)
+    if not len(faces):
+        return torch.zeros(*fragments.triangle.shape, 3).to(vertices)
+    is_front = faces_front(vertices, faces, cameras)
+    index = fragments.triangle.clamp(min=0).long().flatten(1)
+    seen = is_front.gather(1, index).reshape(fragments.triangle.shape)[..., None]
+    return torch.where(seen, interpolate(front, faces, fragments), interpolate(back, faces, fragments))
+
+
+def render_fragments(rasterize: Callable[[Tensor, Tensor, Cameras], Fragments]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """``render`` for a backend that has no fused path; the returned function takes the same, checked, arguments."""
+
+    def draw(
+        vertices: Tensor,
+        faces: Tensor,
+        albedo: Tensor,
+        cameras: Cameras,
+        lights: Lights,
+        background: Tensor,
+        side: int,
+    ) -> tuple[Tensor, Tensor]:
+        fine = cams.resized(cameras, cameras.height * side, cameras.width * side)
+        fragments = rasterize(vertices, faces, fine)
+        faces = faces.to(vertices.device)
+        covered = (fragments.triangle >= 0)[..., None]
+        behind = background.to(vertices).expand(len(vertices), 3)
+        light = shade(fragments, vertices, faces, albedo, cameras, lights)
+        light = torch.where(covered, light, srgb_to_linear(behind)[:, None, None])
+        pooled = torch.nn.functional.avg_pool2d(light.permute(0, 3, 1, 2), side)
+        share = torch.nn.functional.avg_pool2d(covered.permute(0, 3, 1, 2).to(vertices), side)
+        images = torch.where(share > 0, linear_to_srgb(pooled), behind[:, :, None, None])
+        return images.float(), share.mean((1, 2, 3)).float()
+
+    return draw
