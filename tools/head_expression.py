@@ -1,0 +1,40 @@
+"""The 52 ARKit expressions of the head: read, made mirror symmetric, gaze as rotations, lids mended."""
+
+from __future__ import annotations
+
+import numpy as np
+from head_source import DATA, Source
+
+ARKIT = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+
+
+def partner(name: str) -> str:
+    """The expression that is this one's mirror image."""
+    if name.endswith("Left"):
+        return name.removesuffix("Left") + "Right"
+    if name.endswith("Right"):
+        return name.removesuffix("Right") + "Left"
+    return name
+
+
+def native_expressions(source: Source) -> tuple[np.ndarray, dict[str, float]]:
+    """Native fields (52, N, 3) in cm, exact mirror pairs, and how far each was from its partner's image (cm)."""
+    raw = np.stack([source.target(f"{DATA}faceunits01/targets/faceunits/{n}.target") for n in ARKIT])
+    twin = source.reflect(raw[[ARKIT.index(partner(n)) for n in ARKIT]])
+    residual = np.linalg.norm(raw - twin, axis=2).max(1)
+    return (raw + twin) / 2, dict(zip(ARKIT, residual.round(4).tolist(), strict=True))
+
+
+def is_sided(name: str) -> bool:
+    """True if the name ends with the side of the face that it moves (jawLeft and mouthLeft are directions)."""
+    return partner(name) != name and not name.startswith(("jaw", "mouthLeft", "mouthRight"))
