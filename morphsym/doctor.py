@@ -83,9 +83,11 @@ def _files() -> Iterator[Check]:
         yield Check("bundled head", "ok", "makehuman")
     except MorphsymError as e:
         yield Check("bundled head", "missing", "absent", str(e))
-    for w in weights.list_weights():
-        if w.present:
-            yield Check(f"weights {w.name}", "ok", str(w.path))
+    for row in weights.list_weights():
+        name = f"weights {row.weight.name}"
+        if row.state == "present":
+            yield Check(name, "ok", str(row.path))
         else:
-            status = "missing" if w.name == "mediapipe" else "optional"
-            yield Check(f"weights {w.name}", status, f"absent; {w.purpose}", w.advice)
+            # `fit` needs the default detector's weights; the rest is for those who ask for it
+            status = "missing" if row.weight.name == "mediapipe" else "optional"
+            yield Check(name, status, f"{row.state}: {row.weight.purpose}", weights.instructions(row.weight.name))
