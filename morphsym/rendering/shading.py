@@ -2,7 +2,7 @@
 
 A vertex is lit in linear RGB by ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0,
 n·h)**32`` (Lambert; Blinn 1977), with area-weighted normals ``n``, and the radiance is interpolated over its triangles:
-the meshes here have several vertices a pixel or a few pixels, so that lighting pixels instead changes nothing that can be seen.
+the meshes here have triangles of a few pixels, so that lighting every pixel instead changes nothing that can be seen.
 Back faces get ``BACK_LIGHT`` of the ambient light only.
 """
 

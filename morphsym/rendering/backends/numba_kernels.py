@@ -274,8 +274,8 @@ def shade_band(screen, faces, front, back, background, table, side, top, image):
     """Shade the rows from ``top`` on into ``image`` (3, h, W), sRGB; returns the number of covered samples.
 
     Every pixel has ``side`` × ``side`` samples on a regular grid, averaged in linear light (box filter). ``screen`` is
-    in sample units (the picture enlarged ``side`` times). Samples of one pixel that see the same triangle are shaded once,
-    at their mean position. ``background`` (3,) is sRGB, ``table`` comes from ``color.encode_table``.
+    in sample units (the picture enlarged ``side`` times). Samples of one pixel that see the same triangle are shaded
+    once, at their mean position. ``background`` (3,) is sRGB, ``table`` comes from ``color.encode_table``.
     """
     height, width = image.shape[1], image.shape[2]
     triangle = np.empty((height * side, width * side), np.int32)

@@ -20,19 +20,15 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
     if not bool(torch.isfinite(vertices).all()):
         mesh = int((~torch.isfinite(vertices)).flatten(1).any(1).nonzero()[0])
         raise RenderError(f"vertices must be finite: mesh {mesh} is not; check the coefficients that made it")
-    one = [
-        _rasterize_one(v.double(), faces.long(), *(x[b % len(cameras)].double() for x in (cameras.K, cameras.R, cameras.t)),
-                       cameras.height, cameras.width)
-        for b, v in enumerate(vertices)
-    ]  # fmt: skip
+    one = [_rasterize_one(v.double(), faces.long(), cameras[b % len(cameras)]) for b, v in enumerate(vertices)]
     triangle, barycentric, depth = (torch.stack(x) for x in zip(*one))
     return Fragments(triangle, barycentric.float(), depth.float())
 
 
-def _rasterize_one(
-    vertices: Tensor, faces: Tensor, K: Tensor, R: Tensor, t: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    camera = vertices @ R.T + t
+def _rasterize_one(vertices: Tensor, faces: Tensor, view: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    K, R, t = (x[0].double() for x in (view.K, view.R, view.t))
+    height, width = view.height, view.width
+    points = vertices @ R.T + t
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     x, y = x.double(), y.double()
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # points at depth 1
@@ -40,7 +36,7 @@ def _rasterize_one(
     barycentric = torch.zeros(height, width, 3, dtype=torch.float64)
     depth = torch.full((height, width), torch.inf, dtype=torch.float64)
     for f, face in enumerate(faces):
-        corners = camera[face]
+        corners = points[face]
         inside = torch.zeros(height, width, dtype=torch.bool)
         polygon = corners if bool((corners[:, 2] >= NEAR).all()) else _clip(corners)
         if len(polygon) < 3:
