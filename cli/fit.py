@@ -80,7 +80,7 @@ def command(
             face=face,
             expression=expression,
             offline=offline,
-            progress=progress,
+            progress=lambda done, total, name: progress(1),
         )
     fitting.save_fits(out, fits)
     good = [f for f in fits if f.ok]

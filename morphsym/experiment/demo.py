@@ -20,9 +20,14 @@ def sample_photo() -> Path:
     return Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 
+def sample_landmarks() -> Path:
+    """The sample photo's landmarks as MediaPipe gave them (478 points, 68 of them, 52 blendshapes)."""
+    return asset(SAMPLE_LANDMARKS)
+
+
 def fit_sample(folder: Path, model: str = "makehuman") -> list[FaceFit]:
     """Fit the sample photo from its bundled landmarks and save it."""
-    fits = fitting.fit([sample_photo()], model=model, landmarks=asset(SAMPLE_LANDMARKS))
+    fits = fitting.fit([sample_photo()], model=model, landmarks=sample_landmarks())
     fitting.save_fits(folder, fits)
     return fits
 

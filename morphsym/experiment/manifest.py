@@ -53,7 +53,7 @@ def build(
 def describe(classifier: Classifier) -> dict[str, Any]:
     """What a reader of the results must know of a classifier."""
     spec = classifier.spec
-    emotions = {label: spec.emotions.get(label) for label in spec.labels}
+    emotions = dict(zip(spec.labels, spec.label_emotions, strict=True))
     return {"labels": list(spec.labels), "emotions": emotions, "sha256": spec.sha256}
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
-from .. import faces, rendering
+from .. import faces
 from ..classifiers import Classifier, bundled, load_classifier
 from ..errors import StoreError, UsageError
 from ..faces import MorphableModel
 from ..intervention import Design
+from ..rendering import backends
 from ..types import FaceFit, Unit
 from . import manifest as manifests
 from .run import Timing, compute, run, summary
@@ -44,7 +46,7 @@ class Study:
     design: Design = field(default_factory=Design)
     classifiers: tuple[str, ...] = field(default_factory=bundled)
     renderer: str = "auto"
-    device: str = "cpu"
+    device: str = "auto"
     seed: int = 0
     size: int = PORTRAIT_SIZE
     photo_size: int = PHOTO_SIZE
@@ -54,6 +56,7 @@ class Study:
             raise UsageError("nobody to intervene on: give fitted photos (--fits DIR) or sampled people (--sample N)")
         if not self.classifiers:
             raise UsageError(f"at least one classifier is needed, for example {bundled()[0]}")
+        object.__setattr__(self, "device", resolve_device(self.device))
         object.__setattr__(self, "classifiers", tuple(dict.fromkeys(self.classifiers)))
         object.__setattr__(self, "expressions", tuple(dict.fromkeys(self.expressions)))
 
@@ -71,6 +74,21 @@ class Study:
         design = {k: tuple(v) if isinstance(v, list) else v for k, v in values["design"].items()}
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "design"}
         return cls(design=Design(**design), **rest)
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` as a device that is there; any other name checked. Raises :class:`UsageError`."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}") from None
+    if kind.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"there is no CUDA device for {name!r}; use --device cpu")
+    if kind.type not in ("cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}")
+    return name
 
 
 class Units:
@@ -133,7 +151,7 @@ def run_study(
     model = faces.load_model(study.model)
     names = study.classifiers
     loaded = list(classifiers) if classifiers is not None else [load_classifier(c, study.device) for c in names]
-    renderer = rendering.backends.resolve(study.renderer, study.device)
+    renderer = backends.get(study.renderer).name
     units = Units(study, model)
     made = manifests.build(given or study.to_dict(), study.to_dict(), model, loaded, renderer, study.device)
     made["fits"] = {f.name: {"photo": Path(f.photo).name, "sha256": f.photo_sha256} for f in units.fits}

@@ -81,7 +81,7 @@ def prediction_rows(spec: ClassifierSpec, conditions: Sequence[str], logits: np.
     shifted = logits.astype(np.float64) - (logits.max(axis=1, keepdims=True) if n else 0.0)
     e = np.exp(shifted)
     probabilities = e / e.sum(axis=1, keepdims=True)
-    emotions = [spec.emotions.get(label) for label in labels]
+    emotions = spec.label_emotions
     codes = np.tile(np.arange(len(labels)), n)
     return pd.DataFrame(
         {

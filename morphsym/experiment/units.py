@@ -137,21 +137,16 @@ def render_unit(model: MorphableModel, unit: Unit, vertices: torch.Tensor, backe
         scene = photos.PhotoScene(unit, model)
         return scene.render(vertices)
     assert unit.lights is not None
-    batch = [0] * n
     pictures, coverage = rendering.render(
         vertices,
         model.faces,
         torch.as_tensor(unit.albedo),
-        unit.camera[batch],
-        _repeat(unit.lights, n),
+        unit.camera,
+        unit.lights,
         torch.tensor(unit.background),
         backend=backend,
     )
     return pictures, coverage, np.full(n, np.nan)
-
-
-def _repeat(light: Any, n: int) -> Any:
-    return type(light)(*(getattr(light, f).expand(n, *getattr(light, f).shape[1:]) for f in light.__dataclass_fields__))
 
 
 def load_fits(folder: str) -> list[FaceFit]:
