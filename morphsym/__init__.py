@@ -39,7 +39,35 @@ _WHERE = {
     "save_fits": "fitting",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+__all__ = [
+    "Analysis",
+    "AnalysisOptions",
+    "Classifier",
+    "ClassifierSpec",
+    "Design",
+    "FaceFit",
+    "MorphableModel",
+    "MorphsymError",
+    "Study",
+    "Unit",
+    "__version__",
+    "analyze",
+    "analyze_results",
+    "answer_table",
+    "classify",
+    "fit",
+    "intervene",
+    "load_classifier",
+    "load_fits",
+    "load_model",
+    "photo_units",
+    "render",
+    "run_study",
+    "sample_landmarks",
+    "sample_photo",
+    "sample_units",
+    "save_fits",
+]
 
 if TYPE_CHECKING:
     from .analysis import Analysis, AnalysisOptions
