@@ -155,6 +155,7 @@ class FaceFit:
     emotion_source: str = ""  # 'given' or 'nearest_preset'
     landmarks_478: np.ndarray | None = None  # (478, 2) float32, pixels
     blendshapes: Mapping[str, float] | None = None  # MediaPipe's scores by ARKit name
+    note: str = ""  # what was done on loading and detecting, '; '-separated
 
     @property
     def ok(self) -> bool:

@@ -1,0 +1,152 @@
+"""What a face may look like before its landmarks are seen: the prior on the expression, and what measures it.
+
+Identity is ``N(0, I)`` by the model's own scaling. Expression coefficients lie in the model's box; within it the prior
+is Gaussian around the detector's blendshape scores where it has them (MediaPipe), else around rest. A shape without a
+native side (``mouthFunnel``) is split by the hemiface weights; its halves are one unknown where the muscle or the bone has no
+sides (jaw, tongue), and are pulled together elsewhere, so that noise does not become asymmetry. DESIGN.md
+section 8 says why: without this, expression leaks into identity and into unsided shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..faces import MorphableModel
+    from ..types import SidedBasis
+
+TIED_NERVES = ("jaw", "tongue")
+"""Unsided shapes of these move both halves as one: a bone and a midline muscle cannot be weak on one side."""
+
+REST_SIGMA = 0.35
+"""Prior standard deviation of a coefficient that no detector measured (range 0 to 1)."""
+
+TIE_SIGMA = 0.15
+"""Standard deviation of the left–right difference of a split shape that is not tied."""
+
+BLENDSHAPE_SIGMA: Mapping[str, float] = {
+    "eyeBlink": 0.15,
+    "eyeLook": 0.05,  # landmarks hardly see gaze: what MediaPipe read stays
+    "eyeSquint": 0.3,
+    "eyeWide": 0.25,
+    "jawOpen": 0.15,
+    "mouthSmile": 0.2,
+    "browInnerUp": 0.25,
+    "browOuterUp": 0.35,
+    "browDown": 0.35,
+    "mouthFrown": 0.3,
+    "": 0.25,
+}
+"""How far MediaPipe's score is trusted, by the longest matching prefix of the shape's ARKit name: standard deviation of
+coefficient minus score."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExpressionPrior:
+    """Gaussian prior on ``Kd`` free expression variables and their box; ``expression = tie @ variables``."""
+
+    tie: Tensor  # (Ks, Kd) zeros and ones
+    low: Tensor  # (Kd,)
+    high: Tensor  # (Kd,)
+    mean: Tensor  # (B, Kd)
+    precision: Tensor  # (B, Kd, Kd)
+
+    def to(self, device: torch.device | str) -> ExpressionPrior:
+        """The same on ``device``."""
+        return ExpressionPrior(*(v.to(device) for v in vars(self).values()))
+
+
+def arkit_name(name: str) -> str:
+    """A sided or unsided shape's name as MediaPipe would call it: ``mouthPucker.left`` is half of ``mouthPucker``."""
+    return re.sub(r"\.(left|right)$", "", name)
+
+
+def blendshape_values(
+    sided: SidedBasis, source_names: Sequence[str], scores: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """MediaPipe's scores by sided shape: values ``(Ks,)`` and which shapes have one, ``(Ks,)`` bool.
+
+    A shape that MediaPipe measures without a side (``browInnerUp``, ``cheekPuff``) gives its score to both halves.
+    """
+    values, known = np.zeros(len(sided)), np.zeros(len(sided), dtype=bool)
+    for k, name in enumerate(sided.names):
+        for candidate in (name, source_names[int(sided.source[k])], arkit_name(name), _without_side(name)):
+            if candidate in scores:
+                values[k], known[k] = float(scores[candidate]), True
+                break
+    return values, known
+
+
+def _without_side(name: str) -> str:
+    return re.sub(r"(Left|Right|_L|_R)$", "", name)
+
+
+def _trust(name: str) -> float:
+    fitting = [p for p in BLENDSHAPE_SIGMA if name.startswith(p)]
+    return BLENDSHAPE_SIGMA[max(fitting, key=len)]
+
+
+def expression_prior(model: MorphableModel, scores: Sequence[Mapping[str, float] | None]) -> ExpressionPrior:
+    """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none)."""
+    sided = model.sided
+    names = list(model.expression_names)
+    tie = _tie_matrix(sided)
+    owner = tie.argmax(axis=1)  # variable of each shape
+    count = tie.sum(axis=0)
+    low = np.full(tie.shape[1], -np.inf)
+    high = np.full(tie.shape[1], np.inf)
+    np.maximum.at(low, owner, np.asarray(sided.low, dtype=np.float64))
+    np.minimum.at(high, owner, np.asarray(sided.high, dtype=np.float64))
+
+    coupling = np.zeros((tie.shape[1], tie.shape[1]))
+    for left, right in _split_pairs(sided):
+        if owner[left] != owner[right]:
+            d = np.zeros(tie.shape[1])
+            d[owner[left]], d[owner[right]] = 1.0, -1.0
+            coupling += np.outer(d, d) / TIE_SIGMA**2
+
+    mean = np.zeros((len(scores), tie.shape[1]))
+    precision = np.zeros((len(scores), tie.shape[1], tie.shape[1]))
+    trusted = np.array([_trust(name) for name in sided.names])
+    for b, given in enumerate(scores):
+        values, known = blendshape_values(sided, names, given or {})
+        sigma = np.where(known, trusted, REST_SIGMA)
+        mean[b] = np.clip((tie.T @ values) / count, low, high)
+        diagonal = (tie.T @ (1.0 / sigma**2)) / count
+        precision[b] = np.diag(diagonal) + coupling
+    f = torch.from_numpy
+    return ExpressionPrior(f(tie), f(low), f(high), f(mean), f(precision))
+
+
+def _split_pairs(sided: SidedBasis) -> list[tuple[int, int]]:
+    """The (left, right) halves of every shape that has no side of its own.
+
+    Not mirror partners: ``jawLeft.left`` belongs to ``jawLeft.right``, though its mirror image is ``jawRight.right``.
+    """
+    halves: dict[int, list[int]] = {}
+    for k, source in enumerate(np.asarray(sided.source)):
+        halves.setdefault(int(source), []).append(k)
+    pairs = []
+    for both in halves.values():
+        if len(both) == 2:
+            left, right = both if sided.side[both[0]] > 0 else both[::-1]
+            pairs.append((left, right))
+    return pairs
+
+
+def _tie_matrix(sided: SidedBasis) -> np.ndarray:
+    """``(Ks, Kd)``: the halves of an unsided jaw or tongue shape share a variable."""
+    follows = {right: left for left, right in _split_pairs(sided) if sided.nerve[left] in TIED_NERVES}
+    free = [k for k in range(len(sided)) if k not in follows]
+    variable = {k: i for i, k in enumerate(free)}
+    tie = np.zeros((len(sided), len(free)))
+    for k in range(len(sided)):
+        tie[k, variable[follows.get(k, k)]] = 1.0
+    return tie

@@ -1,0 +1,81 @@
+"""When landmarks can be fitted, how far each is trusted, and when a fit is good enough to be called one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import FaceFit
+from .detectors import Detection
+
+MIN_EYE_DISTANCE = 24.0
+"""Pixels between the outer eye corners (in the picture, along the face): below, a face has less than about 45 pixels."""
+
+MAX_OUTSIDE = 0.1
+"""Share of the 68 landmarks that may lie outside the picture."""
+
+MAX_NME = 0.08
+"""A larger mean error means that the landmarks are not those of a face that the model can make."""
+
+MAX_YAW = 65.0
+"""Degrees; beyond it half of the landmarks are guesses."""
+
+SIGMA_CM = {
+    "contour": 0.5,
+    "chin": 0.35,
+    "brow": 0.2,
+    "nose": 0.15,
+    "eye": 0.08,
+    "mouth": 0.1,
+}
+"""Standard deviation of a landmark in cm at the face: what detectors and models mean by the same point differs most
+where nothing marks it. Measured on renders; see docs/design/fitting.md."""
+
+
+def sigma68() -> np.ndarray:
+    """``(68,)`` standard deviations, cm."""
+    sigma = np.empty(68)
+    sigma[0:17] = SIGMA_CM["contour"]
+    sigma[6:11] = SIGMA_CM["chin"]
+    sigma[17:27] = SIGMA_CM["brow"]
+    sigma[27:36] = SIGMA_CM["nose"]
+    sigma[36:48] = SIGMA_CM["eye"]
+    sigma[48:68] = SIGMA_CM["mouth"]
+    return sigma
+
+
+def landmark_sigma(detection: Detection) -> np.ndarray:
+    """``(68,)`` standard deviations for one detection, cm; a small face's are larger by the size of half a pixel."""
+    pixels_per_cm = face_size(detection.landmarks68) / 9.0  # 9 cm between the outer eye corners
+    return np.hypot(sigma68(), 0.5 / pixels_per_cm)
+
+
+def face_size(landmarks: np.ndarray) -> float:
+    """Outer eye distance in pixels, made up for yaw by the face's height: 1.15 times brow to chin is about the same."""
+    eyes = float(np.linalg.norm(landmarks[36] - landmarks[45]))
+    height = float(np.linalg.norm(landmarks[27] - landmarks[8]))
+    return max(eyes, 0.8 * height)
+
+
+def check_detection(detection: Detection, width: int, height: int) -> str:
+    """Why these landmarks cannot be fitted, or ''."""
+    points = detection.landmarks68
+    if not np.isfinite(points).all():
+        return "the detector gave landmarks that are not finite"
+    size = face_size(points)
+    if size < MIN_EYE_DISTANCE:
+        return f"the face is too small: {size:.0f} pixels between the outer eye corners, expected at least {MIN_EYE_DISTANCE:.0f}"
+    outside = float(((points < 0) | (points > (width, height))).any(axis=1).mean())
+    if outside > MAX_OUTSIDE:
+        return f"the face is cut off: {100 * outside:.0f} % of its landmarks lie outside the picture"
+    return ""
+
+
+def check_fit(fit: FaceFit) -> str:
+    """Why this fit is not one, or ''."""
+    if not np.isfinite(fit.nme) or not np.isfinite(fit.expression).all() or not np.isfinite(fit.t).all():
+        return "the fit diverged"
+    if fit.nme > MAX_NME:
+        return f"the model cannot explain the landmarks: mean error {100 * fit.nme:.1f} % of the eye distance, expected at most {100 * MAX_NME:.0f} %"
+    if abs(fit.yaw) > MAX_YAW:
+        return f"the head is turned too far: yaw {fit.yaw:.0f}°, expected at most {MAX_YAW:.0f}°"
+    return ""

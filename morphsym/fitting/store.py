@@ -1,0 +1,164 @@
+"""The folder ``fits/``: ``fits.csv`` with one row a face, ``<name>.npz`` (the record) and ``<name>.png`` (the overlay).
+
+Every file is written atomically and ``fits.csv`` last, so a folder with a ``fits.csv`` is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..errors import MorphsymError, StoreError
+from ..experiment.atomic import ensure_folder, write_text, writing
+from ..types import FaceFit
+from .fit import Names, clean_name
+from .images import load_photo
+from .overlay import overlay
+
+FORMAT = 1
+"""Version of the files; a folder with a larger one is refused."""
+
+COLUMNS = (
+    "photo", "name", "face", "status", "reason", "nme", "yaw", "pitch", "roll", "emotion", "emotion_source",
+    "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
+)  # fmt: skip
+
+_ARRAYS = {"identity": "f4", "expression": "f4", "K": "f8", "R": "f8", "t": "f8", "landmarks": "f4"}
+
+
+def save_fits(
+    folder: str | Path, fits: Sequence[FaceFit], overlays: bool = True, model: Any = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[FaceFit]:  # fmt: skip
+    """Write ``fits`` to ``folder`` (made if need be) and return them as stored: names that collide are made unique.
+
+    Overlays need the photo: it is read again from ``fit.photo``; a fit of an array in memory, or whose photo is gone, gets
+    none and its ``note`` says so. ``model`` is the model of the fits where it is not in the registry. Raises
+    :class:`StoreError` for a folder that cannot be written.
+    """
+    folder = ensure_folder(Path(folder))
+    names = Names()
+    stored = []
+    for i, fit in enumerate(fits):
+        fit = replace(fit, name=names.unique(clean_name(fit.name)))
+        if overlays and len(fit.landmarks):
+            fit = _save_overlay(folder, fit, model)
+        with writing(folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
+            np.savez_compressed(f, **_to_arrays(fit))
+        stored.append(fit)
+        if progress is not None:
+            progress(i + 1, len(fits), fit.name)
+    write_text(folder / "fits.csv", table(stored).to_csv(index=False, float_format="%.6g"))
+    return stored
+
+
+def table(fits: Sequence[FaceFit]) -> pd.DataFrame:
+    """``fits.csv`` as a table: one row a face, :data:`COLUMNS`."""
+    rows = [{c: FORMAT if c == "format" else getattr(f, c) for c in COLUMNS} for f in fits]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def load_fits(folder: str | Path) -> list[FaceFit]:
+    """The fits of ``folder``, failed ones too, in the order of ``fits.csv``.
+
+    Raises :class:`StoreError` when the folder is missing, empty, half-written, damaged or from a newer version.
+    """
+    folder = Path(folder)
+    listing = folder / "fits.csv"
+    if not folder.is_dir():
+        raise StoreError(f"no fits in {folder}: the folder does not exist; run `morphsym fit PHOTO… -o {folder}` first")
+    if not listing.is_file():
+        half = any(folder.glob("*.npz"))
+        why = "fits.csv is missing, the fit was interrupted" if half else "there is no fits.csv in it"
+        raise StoreError(f"no fits in {folder}: {why}; run `morphsym fit PHOTO… -o {folder}` again")
+    try:
+        rows = pd.read_csv(listing, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as e:
+        raise StoreError(f"{listing} is damaged ({e}); run `morphsym fit` again") from None
+    if missing := [c for c in ("name", "status", "format") if c not in rows.columns]:
+        raise StoreError(f"{listing} is not a list of fits: the column {missing[0]!r} is missing; run `morphsym fit` again")
+    if rows.empty:
+        raise StoreError(f"{listing} lists no faces; run `morphsym fit PHOTO… -o {folder}` again")
+    return [_load(folder, name) for name in rows["name"]]
+
+
+def _load(folder: Path, name: str) -> FaceFit:
+    path = folder / f"{name}.npz"
+    if name != clean_name(name):
+        raise StoreError(f"{folder / 'fits.csv'} is damaged: {name!r} is not a name that morphsym gives")
+    if not path.is_file():
+        raise StoreError(f"{folder} is incomplete: fits.csv lists {name!r} but {path.name} is missing; run `morphsym fit` again")
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            arrays = {k: z[k] for k in z.files}
+        header = json.loads(str(arrays["header"]))
+        version = int(header["format"])
+    except Exception as e:
+        raise StoreError(f"{path} is damaged ({type(e).__name__}); run `morphsym fit` again") from None
+    if version > FORMAT:
+        raise StoreError(f"{path} is from a newer morphsym (format {version}, this one reads {FORMAT}); upgrade morphsym")
+    try:
+        return _from_arrays(header, arrays)
+    except (KeyError, TypeError, ValueError) as e:
+        raise StoreError(f"{path} is damaged ({e}); run `morphsym fit` again") from None
+
+
+def _to_arrays(fit: FaceFit) -> dict[str, np.ndarray]:
+    """The record as arrays without objects: plain values go into one JSON string."""
+    header: dict[str, Any] = {"format": FORMAT}
+    arrays: dict[str, np.ndarray] = {}
+    for field in fields(fit):
+        value = getattr(fit, field.name)
+        if field.name in _ARRAYS:
+            arrays[field.name] = np.asarray(value, dtype=_ARRAYS[field.name])
+        elif field.name == "landmarks_478":
+            if value is not None:
+                arrays[field.name] = np.asarray(value, dtype="f4")
+        elif isinstance(value, float) and not math.isfinite(value):
+            header[field.name] = None
+        elif field.name == "blendshapes":
+            header[field.name] = None if value is None else {k: float(v) for k, v in value.items()}
+        else:
+            header[field.name] = list(value) if isinstance(value, tuple) else value
+    return {"header": np.array(json.dumps(header, allow_nan=False)), **arrays}
+
+
+def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceFit:
+    values: dict[str, Any] = {}
+    for field in fields(FaceFit):
+        name = field.name
+        if name in _ARRAYS:
+            values[name] = arrays[name]
+        elif name == "landmarks_478":
+            values[name] = arrays.get(name)
+        elif name in ("nme", "yaw", "pitch", "roll"):
+            values[name] = float("nan") if header[name] is None else float(header[name])
+        elif name == "expression_names":
+            values[name] = tuple(header[name])
+        elif name in header:
+            values[name] = header[name]
+    fit = FaceFit(**values)
+    if fit.ok and (len(fit.expression) != len(fit.expression_names) or fit.K.shape != (3, 3) or fit.landmarks.shape != (68, 2)):
+        raise ValueError("its arrays do not fit together")
+    return fit
+
+
+def _save_overlay(folder: Path, fit: FaceFit, model: Any) -> FaceFit:
+    """Write ``<name>.png``; a photo that cannot be read any more is said in the note, and stops nothing."""
+    try:
+        if not fit.photo:
+            return replace(fit, note="; ".join(n for n in (fit.note, "no overlay: the photo was not a file") if n))
+        picture = overlay(fit, load_photo(fit.photo), model)
+    except MorphsymError as e:
+        return replace(fit, note="; ".join(n for n in (fit.note, f"no overlay: {e}") if n))
+    with writing(folder / f"{fit.name}.png") as aside:
+        Image.fromarray(picture).save(aside, format="PNG")
+    return fit
