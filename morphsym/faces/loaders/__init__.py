@@ -1,0 +1,1 @@
+"""One loader a file format. Each returns a checked :class:`morphsym.faces.MorphableModel`."""

@@ -1,0 +1,104 @@
+"""Where ICT-FaceKit's lips, brows, irises and hair are: masks from the landmarks' geometry on the neutral mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..split import MIRROR68, smoothstep
+
+
+def paint_masks(
+    mean: np.ndarray,
+    faces: np.ndarray,
+    part: np.ndarray,
+    part_names: tuple[str, ...],
+    landmarks: np.ndarray,
+    mirror: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Material masks (V,) float32 in [0, 1], mirror symmetric. ``landmarks`` (68, 3) lie on ``mean`` (V, 3)."""
+    v = mean.astype(np.float64)
+    p = landmarks.astype(np.float64)
+    p = 0.5 * (p + p[MIRROR68] * [-1.0, 1.0, 1.0])
+
+    def of(name: str) -> np.ndarray:
+        mask = np.zeros(len(v), dtype=bool)
+        mask[np.unique(faces[part == part_names.index(name)])] = True
+        return mask
+
+    skin = of("skin")
+    masks: dict[str, np.ndarray] = {}
+    for name, source in (("teeth", "teeth"), ("tongue", "gums_tongue"), ("lash", "lashes")):
+        masks[name] = of(source).astype(np.float64)
+    eyes = of("eye_left") | of("eye_right")
+    masks["sclera"] = eyes.astype(np.float64)
+    angle = np.full(len(v), 180.0)
+    for name in ("eye_left", "eye_right"):
+        inside = of(name)
+        x = v[inside]
+        # sphere: |x|² = 2 x·c + (r² - |c|²), least squares
+        centre = np.linalg.lstsq(np.c_[2 * x, np.ones(len(x))], (x**2).sum(1), rcond=None)[0][:3]
+        d = x - centre
+        angle[inside] = np.degrees(np.arctan2(np.hypot(d[:, 0], d[:, 1]), d[:, 2]))
+    masks["iris"] = 1.0 - smoothstep((angle - 28.0) / 4.0)
+    masks["pupil"] = 1.0 - smoothstep((angle - 10.0) / 4.0)
+
+    outer, inner = p[48:60], p[60:68]
+    front = skin & (v[:, 2] > p[36, 2] - 4.0)
+    # depth behind the lips' front surface, a parabola over x through the outer contour
+    lips = p[48:68]
+    surface = np.polynomial.polynomial.polyfit(np.abs(lips[:, 0]), lips[:, 2], 2)
+    depth = np.polynomial.polynomial.polyval(np.minimum(np.abs(v[:, 0]), 3.5), surface) - v[:, 2]
+    within = -_signed_distance(v[:, :2], outer[:, :2])
+    box = (np.abs(v[:, 0]) < 4.0) & (v[:, 1] < p[33, 1] - 0.3) & (v[:, 1] > p[8, 1] + 0.5)
+    masks["mouth_cavity"] = (skin & box) * smoothstep((depth - 0.75) / 0.5)
+    masks["lip"] = front * smoothstep((within + 0.10) / 0.16) * (1.0 - smoothstep((depth - 0.8) / 0.4))
+    del inner
+
+    brow = np.zeros(len(v))
+    lid = np.zeros(len(v))
+    for line, thick in ((p[22:27], (0.42, 0.40, 0.36, 0.28, 0.14)), (p[17:22][::-1], (0.42, 0.40, 0.36, 0.28, 0.14))):
+        dense = _resample(line, 40)
+        half = np.interp(np.linspace(0, 4, 40), range(5), thick)
+        dense[:, 1] -= 0.25 * half  # the landmarks sit on the upper half of the brow
+        distance = np.linalg.norm(v[:, None, :2] - dense[None, :, :2], axis=2) / half
+        near = distance.min(axis=1)
+        brow = np.maximum(brow, 1.0 - smoothstep((near - 0.45) / 0.55))
+    masks["brow"] = brow * front * (v[:, 2] > p[17, 2] - 2.0)
+    for eye in (p[36:42], p[42:48]):
+        d = np.linalg.norm(v[:, None] - _resample(np.r_[eye, eye[:1]], 48)[None], axis=2).min(axis=1)
+        lid = np.maximum(lid, 1.0 - smoothstep((d - 0.1) / 0.55))
+    masks["lid"] = lid * front
+    flush = np.zeros(len(v))
+    for c, r in ((p[30], 1.0), (0.55 * p[41] + 0.45 * p[48] + [-0.9, 0, 0], 2.2), (0.55 * p[46] + 0.45 * p[54] + [0.9, 0, 0], 2.2)):
+        flush = np.maximum(flush, np.exp(-0.5 * (np.linalg.norm(v - c, axis=1) / r) ** 2))
+    masks["flush"] = flush * skin
+    masks["scalp_hair"] = _hair(v, p, skin | of("head"))
+    return {k: (0.5 * (m + m[mirror])).astype(np.float32) for k, m in masks.items()}
+
+
+def _hair(v: np.ndarray, p: np.ndarray, on: np.ndarray) -> np.ndarray:
+    """A short hair cap: above a hairline that runs from the forehead down the temples, around the ears to the nape."""
+    brow, ear = p[[19, 24], 1].mean(), p[[0, 16]].mean(axis=0)
+    # (z, y) of the line from the front to the back
+    z = np.array([ear[2] - 9.0, ear[2] - 5.5, ear[2] - 3.4, ear[2] - 1.2, ear[2] + 0.8, ear[2] + 2.6, p[24, 2] - 1.0])
+    y = np.array([ear[1] - 7.5, ear[1] - 6.0, ear[1] - 1.5, ear[1] + 2.6, ear[1] + 1.8, brow + 1.8, brow + 4.2])
+    line = np.interp(v[:, 2], z, y)
+    return on * smoothstep((v[:, 1] - line + 0.35) / 0.7)
+
+
+def _resample(line: np.ndarray, n: int) -> np.ndarray:
+    t = np.linspace(0, len(line) - 1, n)
+    return np.stack([np.interp(t, np.arange(len(line)), line[:, k]) for k in range(line.shape[1])], axis=1)
+
+
+def _signed_distance(x: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Distance (N,) of points (N, 2) to a closed polygon (M, 2), negative inside."""
+    a, b = polygon, np.roll(polygon, -1, axis=0)
+    edge = b - a
+    t = np.clip(((x[:, None] - a) * edge).sum(-1) / (edge**2).sum(-1), 0, 1)
+    d = np.linalg.norm(x[:, None] - (a + t[..., None] * edge), axis=2).min(axis=1)
+    cross = (a[:, 1] > x[:, 1:2]) != (b[:, 1] > x[:, 1:2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = a[:, 0] + (x[:, 1:2] - a[:, 1]) / (b[:, 1] - a[:, 1]) * edge[:, 0]
+    inside = (cross & (x[:, :1] < at)).sum(axis=1) % 2 == 1
+    return np.where(inside, -d, d)

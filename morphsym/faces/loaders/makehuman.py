@@ -1,0 +1,83 @@
+"""The bundled head, written by tools/build_head.py from MakeHuman's CC0 data. Everything it needs is in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ModelError
+from ...resources import sha256
+from ..model import Embedding, MorphableModel
+from ..split import hemiface_weights, region_masks
+from .npz import read_npz, strings
+
+LICENCE = "CC0-1.0 (MakeHuman community)"
+
+_KEYS = (
+    "mean identity_basis expression_basis expression_names faces part part_names landmarks68_triangle "
+    "landmarks68_barycentric mirror albedo paint_names paint"
+).split()
+_OPTIONAL = ("uv", "faces_uv", "landmarks478_triangle", "landmarks478_barycentric")
+
+
+def load_makehuman(path: Path) -> MorphableModel:
+    """The head from ``path`` (``assets/heads/makehuman.npz``). Raises :class:`ModelError` naming the file and key."""
+    from .npz import keys_of
+
+    extra = tuple(k for k in keys_of(path) if k.startswith("attribute")) if path.is_file() else ()
+    data = read_npz(path, _KEYS, (*_OPTIONAL, *extra))
+
+    def get(key: str, dtype: type) -> np.ndarray:
+        try:
+            return np.ascontiguousarray(data[key], dtype=dtype)
+        except (TypeError, ValueError) as e:
+            raise ModelError(f"{path}: {key}: expected numbers, got {data[key].dtype}") from e
+
+    def embedding(key: str) -> Embedding | None:
+        if f"{key}_triangle" not in data or f"{key}_barycentric" not in data:
+            return None
+        return Embedding(get(f"{key}_triangle", np.int64), get(f"{key}_barycentric", np.float32))
+
+    mean, mirror, faces = get("mean", np.float32), get("mirror", np.int64), get("faces", np.int32)
+    marks = embedding("landmarks68")
+    assert marks is not None  # both keys are required
+    v = len(mean) if mean.ndim else 0
+    if mean.ndim != 2 or mean.shape[1] != 3:
+        raise ModelError(f"{path}: mean: expected shape (any, 3), got {mean.shape}")
+    for key, array, size in (("mirror", mirror, v), ("faces", faces, v), ("landmarks68_triangle", marks.triangle, len(faces))):
+        if array.size == 0 or array.min() < 0 or array.max() >= size:
+            raise ModelError(f"{path}: {key}: indices must lie in 0…{size - 1}")
+    if mirror.shape != (v,) or faces.ndim != 2 or faces.shape[1] != 3 or marks.barycentric.shape != (68, 3):
+        raise ModelError(
+            f"{path}: expected mirror ({v},), faces (any, 3) and landmarks68_barycentric (68, 3), got {mirror.shape}, "
+            f"{faces.shape} and {marks.barycentric.shape}"
+        )
+    points = np.einsum("ncx,nc->nx", mean[faces[marks.triangle]], marks.barycentric)
+    names = strings(data["expression_names"])
+    paint = get("paint", np.float32)
+    return MorphableModel(
+        name="makehuman",
+        source=str(path),
+        licence=LICENCE,
+        sha256=sha256(path),
+        mean=mean,  # type: ignore[arg-type]
+        identity_basis=get("identity_basis", np.float32),  # type: ignore[arg-type]
+        expression_basis=get("expression_basis", np.float32),  # type: ignore[arg-type]
+        expression_names=names,
+        expression_low=np.zeros(len(names), dtype=np.float32),
+        expression_high=np.ones(len(names), dtype=np.float32),
+        faces=faces,
+        part=get("part", np.uint8),
+        part_names=strings(data["part_names"]),
+        landmarks68=marks,
+        mirror=mirror,
+        hemiface_left=hemiface_weights(mean, mirror),
+        regions=region_masks(mean, points, mirror),
+        albedo=get("albedo", np.float32),
+        landmarks478=embedding("landmarks478"),
+        uv=get("uv", np.float32) if "uv" in data else None,
+        faces_uv=get("faces_uv", np.int32) if "faces_uv" in data else None,
+        paint=dict(zip(strings(data["paint_names"]), paint)),
+        attributes={k: data[k] for k in extra if k in data},
+    )
