@@ -25,7 +25,7 @@ from .analysis import Analysis, AnalysisOptions
 from .analysis import analyze as analyze_tables
 from .classifiers import Classifier, bundled, load_classifier
 from .errors import UsageError
-from .experiment import images, run, stages
+from .experiment import run, stages
 from .experiment.atomic import write_text, writing
 from .experiment.stages import Rendered
 from .experiment.store import Results
@@ -34,7 +34,7 @@ from .faces import MorphableModel, load_model
 from .fitting import fit
 from .intervention import Design, UnitConditions
 from .report import write_report
-from .report.examples import ExampleStrip
+from .report.examples import examples_from_results
 from .types import FaceFit, Unit
 
 __all__ = [
@@ -127,15 +127,9 @@ def analyze_results(
     write_text(folder / "effects.csv", analysis.effects.to_csv(index=False))
     with writing(folder / "effects.parquet") as aside:
         analysis.effects.to_parquet(aside, index=False, compression="zstd")
-    report = write_report(
-        results.path, analysis, tables.conditions, tables.predictions, results.manifest, examples(results, tables)
-    )
+    strips = examples_from_results(results.path, tables.conditions, tables.predictions)
+    report = write_report(results.path, analysis, tables.conditions, tables.predictions, results.manifest, strips)
     return analysis, report
-
-
-def examples(results: Results, tables: Tables) -> list[ExampleStrip]:
-    """The pictures that the runner kept, as strips by dose, with what each classifier read from them."""
-    return images.strips(results.path, tables.conditions, tables.predictions, ExampleStrip)
 
 
 def _model(model: MorphableModel | str) -> MorphableModel:
