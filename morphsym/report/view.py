@@ -95,10 +95,14 @@ class SourceView:
         return sum(getattr(c, kind) == verdict for c in self.classifiers)
 
 
-def source_views(analysis: Analysis, conditions: pd.DataFrame) -> list[SourceView]:
-    """The views of every source that has any condition, sampled people first."""
-    known = [s for s in conditions["source"].dropna().unique()]
-    return [_view(analysis, conditions, s) for s in (*SOURCES, *sorted(set(known) - set(SOURCES))) if s in known]
+def source_views(analysis: Analysis, conditions: pd.DataFrame | None = None) -> list[SourceView]:
+    """The views of every source, sampled people first. With ``conditions``, also sources of which nothing was left."""
+    known = set(analysis.verdicts["source"].dropna()) if "source" in analysis.verdicts else set()
+    if len(analysis.units):
+        known |= set(analysis.units["source"].dropna())
+    if conditions is not None and "source" in conditions:
+        known |= set(conditions["source"].dropna())
+    return [_view(analysis, conditions, s) for s in (*SOURCES, *sorted(known - set(SOURCES))) if s in known]
 
 
 def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
@@ -149,11 +153,14 @@ def one_test(frame: pd.DataFrame, test: str) -> pd.DataFrame:
     return frame[frame["test"].isin([test, "none"])]
 
 
-def _view(analysis: Analysis, conditions: pd.DataFrame, source: str) -> SourceView:
+def _view(analysis: Analysis, conditions: pd.DataFrame | None, source: str) -> SourceView:
     options = analysis.options
-    mine = conditions[conditions["source"] == source]
-    ok = mine[mine["status"] == "ok"]
-    edited = ok[ok["arm"] == "unilateral"]
+    mine = select(analysis.units, source=source).rename(columns={"emotion": "expression"})
+    if mine.empty and conditions is not None:  # nothing could be paired; say at least who was planned
+        mine = select(conditions, source=source)
+    edited = mine[mine["side"].isin(["left", "right", "both"]) & (mine["strength"] > 0)]
+    if "contrast" in edited.columns:
+        edited = edited[edited["contrast"] == "TE"]
     effects = one_test(select(analysis.effects, source=source, outcome=options.primary_outcome), options.primary_test)
     primary = effects[effects["primary"].fillna(False).astype(bool)] if "primary" in effects else effects.iloc[:0]
     cell = _primary_cell(primary, edited, options)
