@@ -179,6 +179,7 @@ def _with_tests(base: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
         for column in ("statistic", "p_value", "p_mc_error"):
             part[column] = base[f"{name}.{column}"].astype(float) if f"{name}.{column}" in base else np.nan
         more = base[f"{name}.note"].fillna("") if f"{name}.note" in base else pd.Series("", index=base.index)
+        more = more.where(part["n_subjects"] >= 2, "")  # with fewer, the cell's own note says it
         part["note"] = [_merge(a, b) for a, b in zip(part["note"], more)]
         part["test"] = np.where(part["n_subjects"] >= 2, name, "none")
         part["family"] = part["source"] + "/" + part["outcome"] + "/" + name + "/" + kind

@@ -48,10 +48,10 @@ def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
     for source, arms in pairs.designed.items():
         edited = pairs.edited[pairs.edited["source"] == source]
         rows = edited[ROW].reset_index(drop=True)
-        u, m, b = (_take(y, edited[arm].to_numpy()) for arm in ("unilateral", "matched", "baseline"))
-        if "matched" in arms:  # the triple stands or falls as a whole
-            incomplete = np.isnan(u) | np.isnan(m) | np.isnan(b)
-            u, m, b = (np.where(incomplete, np.nan, x) for x in (u, m, b))
+        triple = {arm: _take(y, edited[arm].to_numpy()) for arm in ("unilateral", "matched", "baseline")}
+        # the triple stands or falls as a whole, as far as the design has it
+        incomplete = np.any([np.isnan(v) for arm, v in triple.items() if arm in arms], axis=0)
+        u, m, b = (np.where(incomplete, np.nan, v) for v in triple.values())
         if {"unilateral", "baseline"} <= arms:
             te = Block("TE", outcome, rows, u, b)
             blocks += [te, *_side_bias(te)]
