@@ -3,6 +3,8 @@
 from .appearance import Appearance, compose, fitzpatrick, sample_appearance, skin_colour
 from .arkit import ARKIT_NAMES
 from .model import Embedding, MorphableModel
+from .people import paint, sample_people
+from .presets import emotion_preset, nearest_emotion, presets
 from .registry import ModelEntry, list_models, load_model
 
 __all__ = [
@@ -12,9 +14,14 @@ __all__ = [
     "ModelEntry",
     "MorphableModel",
     "compose",
+    "emotion_preset",
     "fitzpatrick",
     "list_models",
     "load_model",
+    "nearest_emotion",
+    "paint",
+    "presets",
     "sample_appearance",
+    "sample_people",
     "skin_colour",
 ]

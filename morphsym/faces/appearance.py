@@ -163,7 +163,8 @@ def compose(paint: Mapping[str, np.ndarray], appearance: Appearance) -> np.ndarr
     lip = skin(a.lip_blood, 1.15) * np.array([0.97, 0.80, 0.82])  # thin epithelium: blood shows, and it is moister
     sclera = decode_srgb(np.array([0.86, 0.83, 0.80]))
     colours: dict[str, tuple[np.ndarray, float]] = {
-        "flush": (skin(a.flush), 1.0),
+        "blush": (skin(a.flush), 1.0),
+        "nostril": (skin(3.0, 1.5) * 0.25, 1.0),
         "lid": (skin(1.5, 1.25) * 0.92, 1.0),
         "lip": (lip, 0.9),
         "brow": (decode_srgb(np.array(a.brow)), a.brow_density),
@@ -176,6 +177,7 @@ def compose(paint: Mapping[str, np.ndarray], appearance: Appearance) -> np.ndarr
         "iris": (decode_srgb(np.array(a.iris)), 1.0),
         "pupil": (np.array([0.003, 0.003, 0.003]), 1.0),
         "catch_light": (np.array([0.9, 0.9, 0.9]), 1.0),
+        "lashline": (decode_srgb(np.array(a.brow)) * 0.35, 0.8),
         "lash": (decode_srgb(np.array(a.brow)) * 0.35, 1.0),
     }
     size = len(next(iter(paint.values())))

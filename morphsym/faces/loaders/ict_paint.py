@@ -68,10 +68,10 @@ def paint_masks(
         d = np.linalg.norm(v[:, None] - _resample(np.r_[eye, eye[:1]], 48)[None], axis=2).min(axis=1)
         lid = np.maximum(lid, 1.0 - smoothstep((d - 0.1) / 0.55))
     masks["lid"] = lid * front
-    flush = np.zeros(len(v))
+    blush = np.zeros(len(v))
     for c, r in ((p[30], 1.0), (0.55 * p[41] + 0.45 * p[48] + [-0.9, 0, 0], 2.2), (0.55 * p[46] + 0.45 * p[54] + [0.9, 0, 0], 2.2)):
-        flush = np.maximum(flush, np.exp(-0.5 * (np.linalg.norm(v - c, axis=1) / r) ** 2))
-    masks["flush"] = flush * skin
+        blush = np.maximum(blush, np.exp(-0.5 * (np.linalg.norm(v - c, axis=1) / r) ** 2))
+    masks["blush"] = blush * skin
     masks["scalp_hair"] = _hair(v, p, skin | of("head"))
     return {k: (0.5 * (m + m[mirror])).astype(np.float32) for k, m in masks.items()}
 

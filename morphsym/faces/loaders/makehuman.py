@@ -19,14 +19,13 @@ _KEYS = (
     "landmarks68_barycentric mirror albedo paint_names paint"
 ).split()
 _OPTIONAL = ("uv", "faces_uv", "landmarks478_triangle", "landmarks478_barycentric")
+_POPULATION = ("macro_names", "macro_scores", "macro_offset", "residual_cholesky")
+"""What :mod:`morphsym.faces.people` draws plausible people from."""
 
 
 def load_makehuman(path: Path) -> MorphableModel:
     """The head from ``path`` (``assets/heads/makehuman.npz``). Raises :class:`ModelError` naming the file and key."""
-    from .npz import keys_of
-
-    extra = tuple(k for k in keys_of(path) if k.startswith("attribute")) if path.is_file() else ()
-    data = read_npz(path, _KEYS, (*_OPTIONAL, *extra))
+    data = read_npz(path, _KEYS, (*_OPTIONAL, *_POPULATION))
 
     def get(key: str, dtype: type) -> np.ndarray:
         try:
@@ -79,5 +78,5 @@ def load_makehuman(path: Path) -> MorphableModel:
         uv=get("uv", np.float32) if "uv" in data else None,
         faces_uv=get("faces_uv", np.int32) if "faces_uv" in data else None,
         paint=dict(zip(strings(data["paint_names"]), paint)),
-        attributes={k: data[k] for k in extra if k in data},
+        attributes={k: data[k] for k in _POPULATION if k in data},
     )
