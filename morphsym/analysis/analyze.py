@@ -53,7 +53,7 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
     base["equivalence_p"] = np.concatenate([*equivalence, np.full(len(base) - sum(map(len, equivalence)), np.nan)])
     verdict_table = _verdicts(effects, base, options)
     units = unit_table([b for blocks in per_outcome.values() for b in blocks], targets.classifiers)
-    dose = _dose_response(base, conditions)
+    dose = _dose_response(base, targets.conditions)
     parts = _decomposition(base)
     summary = _summary(effects, verdict_table, left_out, pairs, targets, primary, options)
     return Analysis(effects, units, verdict_table, left_out, dose, parts, summary, options)
