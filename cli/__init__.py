@@ -1,5 +1,5 @@
 """The command line. One file a command: parsing and messages only, no science."""
 
-from .main import cli, main
+from .group import cli, main
 
 __all__ = ["cli", "main"]
