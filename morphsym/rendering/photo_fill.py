@@ -1,0 +1,86 @@
+"""Pixels that a photo never showed: an eye that was shut, the inside of a mouth that was closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import photo_kernels as kernels
+from .photo_layers import Layers
+
+if TYPE_CHECKING:
+    from ..faces import MorphableModel
+
+APERTURES = (kernels.EYE_RIGHT, kernels.EYE_LEFT, kernels.MOUTH)
+
+ENOUGH, LITTLE = 0.5, 0.2
+"""Visible area in the photo over the area in the edit: above the first the photo's own pixels are stretched, below the
+second all is filled, in between both are mixed."""
+
+SHADE = {kernels.EYE_RIGHT: 0.92, kernels.EYE_LEFT: 0.92, kernels.MOUTH: 0.55}
+"""How much darker than skin in the same light: eyeballs lie under brow and lid, teeth and tongue in the mouth."""
+
+
+class Filler:
+    """Fills the apertures of counterfactuals of one :class:`morphsym.rendering.photos.PhotoScene`."""
+
+    def __init__(self, model: MorphableModel, layers: Layers, scene: Any) -> None:
+        self.layers, self.photo = layers, scene.photo
+        seen = scene._photo_layer
+        self.area = {a: int((seen == a).sum()) for a in APERTURES}
+        self.least = max(4.0, 0.02 * scene.pixels_per_cm**2)  # px: smaller apertures are left to the warp
+        albedo = np.asarray(model.albedo, np.float32)
+        face = seen == kernels.FACE
+        corners = layers.faces[scene._photo_triangle[face]]
+        # linear gain from painted skin to the photo's skin: the photo's light and exposure, seen on the skin
+        gain = np.median(_linear(self.photo[face]), 0) / np.maximum(np.median(_linear(albedo[corners]), (0, 1)), 1e-3)
+        self.light = np.clip(gain.mean() * np.array([1, 1, 1]) * 0.5 + 0.5 * gain, 0.05, 4.0)
+        self.albedo = _linear(albedo)
+        mirror = np.asarray(model.mirror)
+        self.mirror_pixels = scene._fitted_pixels[mirror]  # (V, 2): where the mirror vertex is in the photo
+        self.photo_layer = seen
+
+    def weight(self, aperture: int, area: int) -> float:
+        """How much of an aperture of ``area`` pixels in the edit is to be filled, 0 to 1."""
+        if area <= self.least:
+            return 0.0
+        return float(np.clip((ENOUGH - self.area[aperture] / area) / (ENOUGH - LITTLE), 0.0, 1.0))
+
+    def apply(self, triangle: np.ndarray, barycentric: np.ndarray, layer: np.ndarray, image: np.ndarray) -> None:
+        """Fill ``image`` (3, H, W) in place where its apertures show what the photo does not."""
+        for aperture in APERTURES:
+            inside = layer == aperture
+            weight = self.weight(aperture, int(inside.sum()))
+            if weight == 0:
+                continue
+            rows, columns = np.nonzero(inside)
+            corners = self.layers.faces[triangle[rows, columns]]
+            b = barycentric[rows, columns][..., None]
+            colour = _encode((self.albedo[corners] * b).sum(1) * self.light * SHADE[aperture])
+            if aperture != kernels.MOUTH:
+                other = kernels.EYE_LEFT if aperture == kernels.EYE_RIGHT else kernels.EYE_RIGHT
+                if self.area[other] > self.least:
+                    self._from_mirror(corners, b, other, colour)
+            soft = kernels.blur(inside.astype(np.float32), 1)[rows, columns]
+            edge = np.clip(2.0 * soft - 0.7, 0.0, 1.0)
+            alpha = (weight * edge)[:, None]
+            image[:, rows, columns] += ((colour - image[:, rows, columns].T) * alpha).T.astype(np.float32)
+
+    def _from_mirror(self, corners: np.ndarray, b: np.ndarray, other: int, colour: np.ndarray) -> None:
+        """Take the colours of pixels whose mirror point is seen in the photo from there."""
+        points = (self.mirror_pixels[corners] * b).sum(1) - 0.5
+        height, width = self.photo.shape[:2]
+        x, y = np.rint(points).astype(int).T
+        seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        seen &= self.photo_layer[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] == other
+        colour[seen] = self.photo[y[seen], x[seen]]
+
+
+def _linear(srgb: np.ndarray) -> np.ndarray:
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _encode(linear: np.ndarray) -> np.ndarray:
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
