@@ -32,11 +32,12 @@ _DEOXY = np.array(
     dtype=np.float64,
 )
 _PER_MM = 2.303 * 150.0 / 64500.0 / 10.0  # 150 g/l of haemoglobin (64,500 g/mol) in whole blood; 1/cm to 1/mm
-_EPIDERMIS_MM = 0.08
+_EPIDERMIS_MM = 0.06
 _PATH = 2.0 * 1.6  # down and up, along directions spread over the hemisphere
+_SURFACE = 0.02  # what the rough surface sends back, white: about the Fresnel reflectance of n = 1.4 less its highlight
 _FITZPATRICK = ((55.0, "I"), (41.0, "II"), (28.0, "III"), (10.0, "IV"), (-30.0, "V"))
 
-MELANIN_RANGE = (0.005, 0.45)
+MELANIN_RANGE = (0.003, 0.43)
 """Volume share of melanosomes in the epidermis: 1.3–6.3 % in lightly, 11–16 % in moderately, 18–43 % in darkly pigmented
 adults (Jacques 1998)."""
 HAEMOGLOBIN_RANGE = (0.002, 0.05)
@@ -65,8 +66,8 @@ class Appearance:
     """Everything that colours a face. Colours are sRGB in [0, 1]; pigments are volume shares."""
 
     melanin: float = 0.05
-    haemoglobin: float = 0.012
-    eumelanin: float = 0.7  # of the melanin; the rest is pheomelanin
+    haemoglobin: float = 0.015
+    eumelanin: float = 0.8  # of the melanin; the rest is pheomelanin
     iris: tuple[float, float, float] = IRIS_COLOURS["brown"]
     hair: tuple[float, float, float] = HAIR_COLOURS["dark brown"]
     brow: tuple[float, float, float] = HAIR_COLOURS["dark brown"]
@@ -79,7 +80,7 @@ class Appearance:
 DEFAULT = Appearance()
 
 
-def skin_colour(melanin: float, haemoglobin: float, eumelanin: float = 0.7) -> np.ndarray:
+def skin_colour(melanin: float, haemoglobin: float, eumelanin: float = 0.8) -> np.ndarray:
     """Diffuse colour of skin: (3,) sRGB in [0, 1]. Arguments as in :class:`Appearance`; source in the module's head."""
     nm = _NM
     base = 0.0244 + 8.53 * np.exp(-(nm - 154.0) / 66.2)  # 1/mm
@@ -94,7 +95,7 @@ def skin_colour(melanin: float, haemoglobin: float, eumelanin: float = 0.7) -> n
     a = (1.0 + inner) / (1.0 - inner)
     root = np.sqrt(3.0 * (1.0 - albedo))
     reflectance = 0.5 * albedo * (1.0 + np.exp(-4.0 / 3.0 * a * root)) * np.exp(-root)
-    reflectance = reflectance * np.exp(-epidermis * _EPIDERMIS_MM * _PATH)
+    reflectance = _SURFACE + (1.0 - _SURFACE) * reflectance * np.exp(-epidermis * _EPIDERMIS_MM * _PATH)
     return encode_srgb(np.clip(reflectance @ _TO_LINEAR, 0.0, 1.0))
 
 
@@ -121,7 +122,7 @@ def sample_appearance(
     else:
         log_melanin = np.log(melanin_centre) + 0.35 * rng.standard_normal()
     melanin = float(np.exp(np.clip(log_melanin, low, high)))
-    haemoglobin = float(np.clip(0.012 * np.exp(0.3 * rng.standard_normal()), *HAEMOGLOBIN_RANGE))
+    haemoglobin = float(np.clip(0.015 * np.exp(0.3 * rng.standard_normal()), *HAEMOGLOBIN_RANGE))
     light = 1.0 / (1.0 + (melanin / 0.045) ** 2)  # 1 for very light skin, 0 for dark
     irises = {"blue": 0.32, "grey": 0.1, "green": 0.13, "hazel": 0.15, "brown": 0.3}
     dark_irises = {"dark brown": 0.75, "brown": 0.25}
@@ -152,7 +153,7 @@ def compose(paint: Mapping[str, np.ndarray], appearance: Appearance) -> np.ndarr
     """Per-vertex colour (V, 3) float32 sRGB from material masks (V,) in [0, 1] and an appearance.
 
     Materials are laid over each other in linear light: skin, flush, lid, lip, brow, scalp_hair, mouth_cavity, tongue, gum,
-    teeth, sclera, iris, pupil, catch_light, lash; those that a model lacks are left out.
+    teeth, mouth_shadow, sclera, iris, pupil, catch_light, lash; those that a model lacks are left out.
     """
     a = appearance
 
@@ -172,7 +173,8 @@ def compose(paint: Mapping[str, np.ndarray], appearance: Appearance) -> np.ndarr
         "mouth_cavity": (decode_srgb(np.array([0.22, 0.06, 0.06])), 1.0),
         "tongue": (decode_srgb(np.array([0.62, 0.31, 0.30])), 1.0),
         "gum": (decode_srgb(np.array([0.55, 0.27, 0.27])), 1.0),
-        "teeth": (decode_srgb(np.array([0.86, 0.83, 0.76])), 1.0),
+        "teeth": (decode_srgb(np.array([0.82, 0.79, 0.72])), 1.0),
+        "mouth_shadow": (decode_srgb(np.array([0.12, 0.04, 0.04])), 0.85),
         "sclera": (sclera, 1.0),
         "iris": (decode_srgb(np.array(a.iris)), 1.0),
         "pupil": (np.array([0.003, 0.003, 0.003]), 1.0),

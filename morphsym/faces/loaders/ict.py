@@ -31,10 +31,10 @@ _PARTS = {
     "M_Teeth": "teeth",
     "M_ScleraLeft": "eye_left",
     "M_ScleraRight": "eye_right",
-    "M_EyeLashes": "lashes",
 }
 """Materials that are drawn. The iris lies behind the opaque sclera (which is painted instead); lacrimal fluid, eye blend
-and eye occlusion are transparent shells that plain shading would show as grey rims."""
+and eye occlusion are transparent shells, and the lashes cards with a transparent texture: shaded plainly they would be
+grey rims and black slabs. A lash line is painted on the lids instead."""
 
 _KEYS = ("mean", "identity", "expression", "faces", "face_material", "material_names", "expression_names", "landmarks68")
 
@@ -121,7 +121,7 @@ def build(data: dict[str, np.ndarray], path: Path, digest: str) -> MorphableMode
             f"made exactly mirror symmetric: the mean moved by at most {d_mean:.3f} cm, an expression by "
             f"{d_expression:.3f} cm, an identity component by {d_identity:.3f} cm",
             "ICT's own names: " + ", ".join(f"{a}={u}" for a, u in zip(names, upstream) if a != u),
-            "iris, lacrimal fluid, eye blend and eye occlusion meshes are not drawn",
+            "iris, lashes, lacrimal fluid, eye blend and eye occlusion meshes are not drawn; iris and lash line are painted",
         ),
     )
 

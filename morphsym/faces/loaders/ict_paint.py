@@ -27,7 +27,7 @@ def paint_masks(
 
     skin = of("skin")
     masks: dict[str, np.ndarray] = {}
-    for name, source in (("teeth", "teeth"), ("tongue", "gums_tongue"), ("lash", "lashes")):
+    for name, source in (("teeth", "teeth"), ("tongue", "gums_tongue")):
         masks[name] = of(source).astype(np.float64)
     eyes = of("eye_left") | of("eye_right")
     masks["sclera"] = eyes.astype(np.float64)
@@ -42,36 +42,43 @@ def paint_masks(
     masks["iris"] = 1.0 - smoothstep((angle - 28.0) / 4.0)
     masks["pupil"] = 1.0 - smoothstep((angle - 10.0) / 4.0)
 
-    outer, inner = p[48:60], p[60:68]
+    outer = p[48:60]
     front = skin & (v[:, 2] > p[36, 2] - 4.0)
     # depth behind the lips' front surface, a parabola over x through the outer contour
     lips = p[48:68]
     surface = np.polynomial.polynomial.polyfit(np.abs(lips[:, 0]), lips[:, 2], 2)
     depth = np.polynomial.polynomial.polyval(np.minimum(np.abs(v[:, 0]), 3.5), surface) - v[:, 2]
     within = -_signed_distance(v[:, :2], outer[:, :2])
-    box = (np.abs(v[:, 0]) < 4.0) & (v[:, 1] < p[33, 1] - 0.3) & (v[:, 1] > p[8, 1] + 0.5)
+    box = (np.abs(v[:, 0]) < 4.0) & (v[:, 1] < p[33, 1] - 0.3) & (v[:, 1] > p[57, 1] - 0.8)
     masks["mouth_cavity"] = (skin & box) * smoothstep((depth - 0.75) / 0.5)
     masks["lip"] = front * smoothstep((within + 0.10) / 0.16) * (1.0 - smoothstep((depth - 0.8) / 0.4))
-    del inner
 
     brow = np.zeros(len(v))
     lid = np.zeros(len(v))
-    for line, thick in ((p[22:27], (0.42, 0.40, 0.36, 0.28, 0.14)), (p[17:22][::-1], (0.42, 0.40, 0.36, 0.28, 0.14))):
+    thick = (0.55, 0.55, 0.50, 0.40, 0.22)
+    for line in (p[22:27], p[17:22][::-1]):
         dense = _resample(line, 40)
         half = np.interp(np.linspace(0, 4, 40), range(5), thick)
         dense[:, 1] -= 0.25 * half  # the landmarks sit on the upper half of the brow
         distance = np.linalg.norm(v[:, None, :2] - dense[None, :, :2], axis=2) / half
         near = distance.min(axis=1)
-        brow = np.maximum(brow, 1.0 - smoothstep((near - 0.45) / 0.55))
+        brow = np.maximum(brow, 1.0 - smoothstep((near - 0.5) / 0.5))
     masks["brow"] = brow * front * (v[:, 2] > p[17, 2] - 2.0)
+    lashline = np.zeros(len(v))
     for eye in (p[36:42], p[42:48]):
-        d = np.linalg.norm(v[:, None] - _resample(np.r_[eye, eye[:1]], 48)[None], axis=2).min(axis=1)
-        lid = np.maximum(lid, 1.0 - smoothstep((d - 0.1) / 0.55))
+        ring = _resample(np.r_[eye, eye[:1]], 60)
+        d = np.linalg.norm(v[:, None] - ring[None], axis=2)
+        lid = np.maximum(lid, 1.0 - smoothstep((d.min(axis=1) - 0.1) / 0.55))
+        upper = d[:, :30].min(axis=1) < d[:, 30:].min(axis=1)  # the first half runs over the upper lid
+        lashline = np.maximum(lashline, np.where(upper, 1.0, 0.35) * (1.0 - smoothstep((d.min(axis=1) - 0.05) / 0.13)))
     masks["lid"] = lid * front
+    masks["lashline"] = lashline * front
     blush = np.zeros(len(v))
-    for c, r in ((p[30], 1.0), (0.55 * p[41] + 0.45 * p[48] + [-0.9, 0, 0], 2.2), (0.55 * p[46] + 0.45 * p[54] + [0.9, 0, 0], 2.2)):
+    cheeks = [0.55 * p[41] + 0.45 * p[48] + [-0.9, 0, 0], 0.55 * p[46] + 0.45 * p[54] + [0.9, 0, 0]]
+    for c, r in ((p[30], 1.0), (cheeks[0], 2.2), (cheeks[1], 2.2)):
         blush = np.maximum(blush, np.exp(-0.5 * (np.linalg.norm(v - c, axis=1) / r) ** 2))
     masks["blush"] = blush * skin
+    masks["mouth_shadow"] = (of("teeth") | of("gums_tongue")) * smoothstep((depth - 0.4) / 2.6)
     masks["scalp_hair"] = _hair(v, p, skin | of("head"))
     return {k: (0.5 * (m + m[mirror])).astype(np.float32) for k, m in masks.items()}
 
@@ -80,8 +87,8 @@ def _hair(v: np.ndarray, p: np.ndarray, on: np.ndarray) -> np.ndarray:
     """A short hair cap: above a hairline that runs from the forehead down the temples, around the ears to the nape."""
     brow, ear = p[[19, 24], 1].mean(), p[[0, 16]].mean(axis=0)
     # (z, y) of the line from the front to the back
-    z = np.array([ear[2] - 9.0, ear[2] - 5.5, ear[2] - 3.4, ear[2] - 1.2, ear[2] + 0.8, ear[2] + 2.6, p[24, 2] - 1.0])
-    y = np.array([ear[1] - 7.5, ear[1] - 6.0, ear[1] - 1.5, ear[1] + 2.6, ear[1] + 1.8, brow + 1.8, brow + 4.2])
+    z = np.r_[ear[2] + np.array([-12.6, -8.6, -7.0, -6.2, -5.4, -1.7, -0.7, 0.9]), p[24, 2] - 1.0]
+    y = np.r_[ear[1] + np.array([-7.0, -5.6, -3.2, 0.4, 1.1, 1.1, 0.9, 2.6]), brow + 4.2]
     line = np.interp(v[:, 2], z, y)
     return on * smoothstep((v[:, 1] - line + 0.35) / 0.7)
 
