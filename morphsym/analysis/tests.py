@@ -17,7 +17,7 @@ from scipy import stats
 EXACT_FLIPS = 14  # 2**14 sign vectors are enumerated; beyond, Monte Carlo
 WILCOXON_EXACT = 50  # as scipy.stats.wilcoxon: the exact distribution without ties and zeros up to here
 WILCOXON_ENUMERATE = 13  # and with them, all 2**n sign assignments up to here
-BLOCK = 512  # cells at a time: bounds the memory of (permutations × cells) to 20 MB
+BLOCK = 1024  # cells at a time: bounds the memory of (replicates × cells) to some 40 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +193,11 @@ def sign_flip(values: np.ndarray, permutations: int = 10_000, seed: int = 0) -> 
             total = np.abs(d.sum(axis=0))
             # a flipped sum that equals the observed one up to rounding counts as equal: the conservative side
             slack = (1e-13 if exact else 4e-7) * np.abs(d).sum(axis=0)
-            flipped = signs @ d.astype(signs.dtype)
-            b = (np.abs(flipped, out=flipped) >= (total - slack).astype(signs.dtype)).sum(axis=0)
+            limit, d_ = (total - slack).astype(signs.dtype), d.astype(signs.dtype)
+            b = np.zeros(len(some), dtype=np.int64)
+            for first in range(0, len(signs), 1024):  # the sums stay in the cache between product and comparison
+                flipped = signs[first : first + 1024] @ d_
+                b += np.count_nonzero(np.abs(flipped, out=flipped) >= limit, axis=0)
             p = b / len(signs) if exact else (b + 1) / (len(signs) + 1)
             out.statistic[some], out.p_value[some] = d.mean(axis=0), p
             if not exact:
