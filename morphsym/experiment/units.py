@@ -21,6 +21,8 @@ SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surpris
 
 PORTRAIT_SIZE = 224
 PHOTO_SIZE = 320
+_DISTANCE = 75.0  # cm, as in a portrait studio
+_FRAME = 2.3  # side of the picture / height of the face from brows to chin: hair, chin and ears with some air
 _POSE_SD = {"yaw": 6.0, "pitch": 3.0, "roll": 2.0}  # degrees; natural portraits are not exactly frontal
 
 
@@ -55,11 +57,16 @@ def sampled_units(
         raise UsageError(f"the number of sampled people must be at least 1, got {n}")
     if not 32 <= size <= 2048:
         raise UsageError(f"the size of a portrait must be 32 to 2048 pixels, got {size}")
+    # One frame for everybody, so that large faces are larger; the classifiers' crops follow each face.
+    face = model.landmarks(model.mean[None].float())[0].cpu().numpy()
+    low, high = face.min(axis=0), face.max(axis=0)
+    target = (0.0, float(0.35 * low[1] + 0.65 * high[1]), 0.0)
+    fov = float(np.degrees(2 * np.arctan(0.5 * _FRAME * (high[1] - low[1]) / _DISTANCE)))
     for i, person in enumerate(faces.sample_people(model, n, seed)):
         # One stream a person and purpose, so that adding an emotion does not change the light
         scene = np.random.default_rng([seed, i, 1])
         pose = {k: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for k, sd in _POSE_SD.items()}
-        camera = cameras.portrait_camera(size=size, **pose)
+        camera = cameras.portrait_camera(size=size, distance=_DISTANCE, fov=fov, target=target, **pose)
         light = lights.sample_lights(scene, 1)
         background = tuple(float(x) for x in np.full(3, scene.uniform(0.35, 0.75)) + scene.normal(0, 0.02, 3))
         neutral = model.forward(
