@@ -65,7 +65,8 @@ def benches() -> Iterator[dict[str, Any]]:
     scipy_boots = (time.perf_counter() - start) / SAMPLE * cells
     p, q = ours.p_value[picked], np.array(reference)
     # scipy doubles a one-sided p, so its error is that of 2 × Binomial(q / 2); ours counts both tails
-    variance = (q * (1 - q) + 4 * (q / 2) * (1 - q / 2)) / DRAWS
+    best = (p + q) / 2
+    variance = (best * (1 - best) + 4 * (best / 2) * (1 - best / 2)) / DRAWS
     z = np.abs(p - q) / np.sqrt(np.maximum(variance, 1 / DRAWS**2))
     width = interval.high[picked] - interval.low[picked]
     off = max(
