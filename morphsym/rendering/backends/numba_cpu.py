@@ -25,10 +25,10 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
     Called through :func:`morphsym.rendering.rasterize`, which checks the arguments. Raises :class:`RenderError` for
     vertices that are not finite.
     """
-    points, triangles = _array(vertices), _array(faces, np.int32)
+    points, triangles = _array(vertices), _array(faces, np.int32).view(np.uint32)
     K, R, t = _matrices(cameras, len(points))
     batch, height, width = len(points), cameras.height, cameras.width
-    screen = np.empty((batch, points.shape[1], 3))
+    screen = np.empty((batch, points.shape[1], 4))
     bad = run(kernels.project, [(points[b], K[b], R[b], t[b], screen[b]) for b in range(batch)])
     _require_finite(bad)
     triangle = np.empty((batch, height, width), np.int32)
@@ -53,7 +53,7 @@ def render(
     side: int,
 ) -> tuple[Tensor, Tensor]:
     """Images (B, 3, H, W) sRGB and coverage (B,), fused; arguments as checked by :func:`morphsym.rendering.render`."""
-    points, triangles = _array(vertices, np.float32), _array(faces, np.int32)
+    points, triangles = _array(vertices, np.float32), _array(faces, np.int32).view(np.uint32)
     paint = _array(color.srgb_to_linear(albedo.detach().cpu().float()))
     batch, height, width = len(points), cameras.height, cameras.width
     K, R, t = _matrices(cameras, batch)
@@ -64,22 +64,22 @@ def render(
     image = np.empty((batch, 3, height, width), np.float32)
     bands = _bands(height, width * side * side, batch)
 
-    def prepare(b: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    def prepare(b: int) -> tuple[int, np.ndarray, np.ndarray]:
         n = points.shape[1]
-        screen, normals = np.empty((n, 3)), np.empty((n, 3), np.float32)
-        front, back = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
+        screen, normals = np.empty((n, 4)), np.empty((n, 3), np.float32)
+        radiance = np.empty((n, 6), np.float32)
         bad = kernels.project(points[b], K[b], R[b], t[b], screen)
         if bad < 0:
             kernels.vertex_normals(points[b], triangles, normals)
             ambient, direction, intensity, specular = (x[b] for x in light)
             lamp = (ambient, direction, intensity, specular)
-            kernels.light_vertices(points[b], normals, paint[b], R32[b], t32[b], *lamp, front, back)
-        return bad, screen, front, back
+            kernels.light_vertices(points[b], normals, paint[b], R32[b], t32[b], *lamp, radiance)
+        return bad, screen, radiance
 
-    def shade(b: int, ready: tuple[int, np.ndarray, np.ndarray, np.ndarray], top: int, end: int) -> int:
-        _, screen, front, back = ready
+    def shade(b: int, ready: tuple[int, np.ndarray, np.ndarray], top: int, end: int) -> int:
+        _, screen, radiance = ready
         table, view = _table(), image[b, :, top:end]
-        return int(kernels.shade_band(screen, triangles, front, back, behind[b], table, side, top, view))
+        return int(kernels.shade_band(screen, triangles, radiance, behind[b], table, side, top, view))
 
     def whole(b: int) -> tuple[int, int]:
         ready = prepare(b)

@@ -22,12 +22,15 @@ from ._compile import kernel
 
 TIE = 1e-300  # an edge function must reach this where a tie is excluded: above 0, below any rounding
 SHININESS_SQUARINGS = 5  # Blinn-Phong exponent 2**5 = 32
+LANES = 8  # pixels tested together
+INDEX_MASK = (1 << 24) - 1  # bits of a z-buffer key that hold the triangle; 28 bits of the depth's mantissa remain
+MOST = 1.0 / NEAR  # largest inverse depth
 BACK_LIGHT = 0.5  # back faces (the inside of the head) see this share of the ambient light and no lamp
 
 
 @kernel
 def project(vertices, K, R, t, screen):
-    """Vertices (V, 3) world -> screen (V, 3) float64: (u, v, z), or (u z, v z, z) where z < NEAR.
+    """Vertices (V, 3) world -> screen (V, 4) float64: (u, v, z, 1 / z), or (u z, v z, z, 0) where z < NEAR.
 
     Returns the index of the first vertex that is not finite, or -1.
     """
@@ -41,11 +44,11 @@ def project(vertices, K, R, t, screen):
         v = K[1, 0] * cx + K[1, 1] * cy + K[1, 2] * cz
         if not (np.isfinite(u) and np.isfinite(v) and np.isfinite(cz)) and bad < 0:
             bad = i
-        if cz >= NEAR:
-            w = 1.0 / cz
+        w = 1.0 / cz if cz >= NEAR else 0.0
+        if w > 0.0:
             u *= w
             v *= w
-        screen[i, 0], screen[i, 1], screen[i, 2] = u, v, cz
+        screen[i, 0], screen[i, 1], screen[i, 2], screen[i, 3] = u, v, cz, w
     return bad
 
 
@@ -106,23 +109,23 @@ def _near_bounds(screen, i0, i1, i2, width, height):
 
 
 @kernel
-def zbuffer(screen, faces, top, triangle, inverse):
-    """Rasterise into the rows from ``top`` on: ``triangle`` (h, W) int32, -1 outside, and ``inverse`` depth (h, W).
+def zbuffer(screen, faces, top, height, width, keys):
+    """Rasterise the rows from ``top`` to ``top + height`` into ``keys`` (height, >= width + LANES) int64, cleared here.
 
-    Both are overwritten. ``screen`` comes from :func:`project`.
+    ``screen`` comes from :func:`project`. A key is 0 on the background, else the bits of the inverse depth (a positive
+    float orders like its bits), the lowest of which are replaced by the triangle's index, counted down: the largest key
+    is the nearest triangle and, of equal depths, the one with the lowest index. See :func:`seen`.
     """
-    height, width = triangle.shape
+    keys[:] = 0
     bottom = top + height
-    triangle[:] = -1
-    inverse[:] = 0.0
     for f in range(faces.shape[0]):
         i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-        z0, z1, z2 = screen[i0, 2], screen[i1, 2], screen[i2, 2]
+        w0, w1, w2 = screen[i0, 3], screen[i1, 3], screen[i2, 3]
         x0, x1, x2 = screen[i0, 0], screen[i1, 0], screen[i2, 0]
         y0, y1, y2 = screen[i0, 1], screen[i1, 1], screen[i2, 1]
-        near = z0 < NEAR or z1 < NEAR or z2 < NEAR
+        near = w0 == 0.0 or w1 == 0.0 or w2 == 0.0
         if near:
-            if z0 < NEAR and z1 < NEAR and z2 < NEAR:
+            if w0 == 0.0 and w1 == 0.0 and w2 == 0.0:
                 continue
             left, right, up, down = _near_bounds(screen, i0, i1, i2, width, bottom)
         else:
@@ -139,13 +142,13 @@ def zbuffer(screen, faces, top, triangle, inverse):
         if near:
             a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
             w0 = w1 = w2 = 1.0
-            far, close = 0.0, 1.0 / NEAR
+            far, close = 0.0, np.inf
         else:
             a0, b0, k0 = y1 - y2, x2 - x1, x1 * y2 - x2 * y1
             a1, b1, k1 = y2 - y0, x0 - x2, x2 * y0 - x0 * y2
             a2, b2, k2 = y0 - y1, x1 - x0, x0 * y1 - x1 * y0
-            area = b2 * a1 - a2 * b1  # twice the signed area, from differences: exact to rounding for tiny triangles
-            w0, w1, w2 = 1.0 / z0, 1.0 / z1, 1.0 / z2
+            area = b2 * a1 - a2 * b1  # twice the signed area
+            # Rounding in a sliver must not carry it in front of its own corners.
             far, close = min(w0, w1, w2), max(w0, w1, w2)
         if area == 0.0 or not np.isfinite(area):
             continue
@@ -157,60 +160,70 @@ def zbuffer(screen, faces, top, triangle, inverse):
         t2 = 0.0 if a2 > 0.0 or (a2 == 0.0 and b2 > 0.0) else TIE
         scale = 1.0 / area
         w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
+        name = INDEX_MASK - f
+        left = c0 + 0.5
+        count = (c1 - c0) // LANES * LANES + LANES
         for r in range(r0, r1 + 1):
             y = r + 0.5
             q0, q1, q2 = b0 * y + k0, b1 * y + k1, b2 * y + k2
-            for c in range(c0, c1 + 1):
-                x = c + 0.5
+            row = keys[r - top]
+            # No branches, so that the compiler makes vector instructions of it: whether a pixel is inside is as good as
+            # random, and guessing wrong costs more than the few lanes beyond the bounds, which fail the test.
+            block = row[c0 : c0 + count]
+            for c in range(count):
+                x = left + c
                 e0, e1, e2 = a0 * x + q0, a1 * x + q1, a2 * x + q2
-                if e0 >= t0 and e1 >= t1 and e2 >= t2:
-                    exact = e0 * w0 + e1 * w1 + e2 * w2
-                    if near:
-                        if not (exact > 0.0 and exact <= close):
-                            continue
-                    else:  # rounding in a sliver must not carry it in front of its own corners
-                        exact = min(max(exact, far), close)
-                    w = np.float32(exact)
-                    if w > inverse[r - top, c]:
-                        inverse[r - top, c] = w
-                        triangle[r - top, c] = f
+                w = e0 * w0 + e1 * w1 + e2 * w2
+                inside = (e0 >= t0) & (e1 >= t1) & (e2 >= t2) & (w <= MOST)
+                w = min(max(w, far), close)
+                key = ((np.float64(w).view(np.int64) & ~INDEX_MASK) | name) & -np.int64(inside)
+                more = key - block[c]
+                block[c] += more & ~(more >> 63)  # the larger key
+
+
+@kernel
+def seen(key):
+    """The triangle of a key of :func:`zbuffer`, -1 for none."""
+    return np.int64(INDEX_MASK - (key & INDEX_MASK)) if key != 0 else np.int64(-1)
 
 
 @kernel
 def _weights(screen, i0, i1, i2, x, y):
-    """Perspective-correct barycentrics at the picture's point (x, y), inverse depth, and whether the front is seen."""
-    if screen[i0, 2] < NEAR or screen[i1, 2] < NEAR or screen[i2, 2] < NEAR:
+    """At the picture's point (x, y): unnormalised perspective-correct weights of the corners, and twice the area.
+
+    Their sum over the area is the inverse depth; a front face has a negative area.
+    """
+    w0, w1, w2 = screen[i0, 3], screen[i1, 3], screen[i2, 3]
+    if w0 == 0.0 or w1 == 0.0 or w2 == 0.0:
         a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
-        p0, p1, p2 = a0 * x + (b0 * y + k0), a1 * x + (b1 * y + k1), a2 * x + (b2 * y + k2)
-    else:
-        x0, y0 = screen[i0, 0] - x, screen[i0, 1] - y
-        x1, y1 = screen[i1, 0] - x, screen[i1, 1] - y
-        x2, y2 = screen[i2, 0] - x, screen[i2, 1] - y
-        p0, p1, p2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
-        area = p0 + p1 + p2
-        p0, p1, p2 = p0 / screen[i0, 2], p1 / screen[i1, 2], p2 / screen[i2, 2]
-    total = p0 + p1 + p2
-    s = 1.0 / total
-    # y points down in pictures, so a front face (counter-clockwise seen from outside) has negative area
-    return p0 * s, p1 * s, p2 * s, total / area, area < 0.0
+        return a0 * x + (b0 * y + k0), a1 * x + (b1 * y + k1), a2 * x + (b2 * y + k2), area
+    # Relative to the point, so that nothing cancels in small triangles.
+    x0, y0 = screen[i0, 0] - x, screen[i0, 1] - y
+    x1, y1 = screen[i1, 0] - x, screen[i1, 1] - y
+    x2, y2 = screen[i2, 0] - x, screen[i2, 1] - y
+    p0, p1, p2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+    return p0 * w0, p1 * w1, p2 * w2, p0 + p1 + p2
 
 
 @kernel
 def rasterize_band(screen, faces, top, triangle, barycentric, depth):
     """Fill ``triangle``, ``barycentric`` and ``depth`` (views of the rows from ``top`` on) of one image."""
     height, width = triangle.shape
-    inverse = np.empty((height, width), np.float32)
-    zbuffer(screen, faces, top, triangle, inverse)
+    keys = np.empty((height, width + LANES), np.int64)
+    zbuffer(screen, faces, top, height, width, keys)
     for r in range(height):
         for c in range(width):
-            f = triangle[r, c]
+            f = seen(keys[r, c])
+            triangle[r, c] = f
             if f < 0:
                 barycentric[r, c, 0] = barycentric[r, c, 1] = barycentric[r, c, 2] = 0.0
                 depth[r, c] = np.inf
                 continue
-            p0, p1, p2, w, _ = _weights(screen, faces[f, 0], faces[f, 1], faces[f, 2], c + 0.5, top + r + 0.5)
-            barycentric[r, c, 0], barycentric[r, c, 1], barycentric[r, c, 2] = p0, p1, p2
-            depth[r, c] = 1.0 / w
+            p0, p1, p2, area = _weights(screen, faces[f, 0], faces[f, 1], faces[f, 2], c + 0.5, top + r + 0.5)
+            total = p0 + p1 + p2
+            s = 1.0 / total
+            barycentric[r, c, 0], barycentric[r, c, 1], barycentric[r, c, 2] = p0 * s, p1 * s, p2 * s
+            depth[r, c] = area * s
 
 
 @kernel
@@ -235,8 +248,8 @@ def vertex_normals(vertices, faces, normals):
 
 
 @kernel
-def light_vertices(vertices, normals, albedo, R, t, ambient, direction, intensity, specular, front, back):
-    """Linear radiance of each vertex seen from its front and from its back, (V, 3) float32 each.
+def light_vertices(vertices, normals, albedo, R, t, ambient, direction, intensity, specular, radiance):
+    """Linear ``radiance`` (V, 6) float32 of each vertex: RGB seen from its front, and RGB seen from its back.
 
     Front: ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0, n·h)**32`` (Blinn 1977) with
     ``h`` halfway between the light and the camera. Back: ``albedo * ambient * BACK_LIGHT``, the dark inside of a head.
@@ -265,12 +278,39 @@ def light_vertices(vertices, normals, albedo, R, t, ambient, direction, intensit
                 shine *= shine
             shine *= specular
         for k in range(3):
-            front[v, k] = albedo[v, k] * (ambient[k] + intensity[k] * diffuse) + intensity[k] * shine
-            back[v, k] = albedo[v, k] * ambient[k] * np.float32(BACK_LIGHT)
+            radiance[v, k] = albedo[v, k] * (ambient[k] + intensity[k] * diffuse) + intensity[k] * shine
+            radiance[v, 3 + k] = albedo[v, k] * ambient[k] * np.float32(BACK_LIGHT)
 
 
 @kernel
-def shade_band(screen, faces, front, back, background, table, side, top, image):
+def _group_four(f0, f1, f2, f3, c, groups, group_f, group_c, group_n, group_x, group_y):
+    """Append the groups of pixel ``c`` with 2 × 2 samples f0 f1 / f2 f3; returns their new number and the samples hit.
+
+    Every sample writes a group at the end of the list, and only the first sample of a triangle moves the end on.
+    """
+    h0, h1, h2, h3 = np.int64(f0 >= 0), np.int64(f1 >= 0), np.int64(f2 >= 0), np.int64(f3 >= 0)
+    e01, e02, e03 = np.int64(f0 == f1), np.int64(f0 == f2), np.int64(f0 == f3)
+    e12, e13, e23 = np.int64(f1 == f2), np.int64(f1 == f3), np.int64(f2 == f3)
+    n = 1 + e01 + e02 + e03
+    group_f[groups], group_c[groups], group_n[groups] = f0, c, n
+    group_x[groups], group_y[groups] = (e01 + e03) / n, (e02 + e03) / n
+    groups += h0
+    n = 1 + e12 + e13
+    group_f[groups], group_c[groups], group_n[groups] = f1, c, n
+    group_x[groups], group_y[groups] = (1 + e13) / n, (e12 + e13) / n
+    groups += h1 & ~e01
+    n = 1 + e23
+    group_f[groups], group_c[groups], group_n[groups] = f2, c, n
+    group_x[groups], group_y[groups] = e23 / n, 1.0
+    groups += h2 & ~e02 & ~e12
+    group_f[groups], group_c[groups], group_n[groups] = f3, c, 1
+    group_x[groups], group_y[groups] = 1.0, 1.0
+    groups += h3 & ~e03 & ~e13 & ~e23
+    return groups, h0 + h1 + h2 + h3
+
+
+@kernel
+def shade_band(screen, faces, radiance, background, table, side, top, image):
     """Shade the rows from ``top`` on into ``image`` (3, h, W), sRGB; returns the number of covered samples.
 
     Every pixel has ``side`` × ``side`` samples on a regular grid, averaged in linear light (box filter). ``screen`` is
@@ -278,55 +318,84 @@ def shade_band(screen, faces, front, back, background, table, side, top, image):
     once, at their mean position. ``background`` (3,) is sRGB, ``table`` comes from ``color.encode_table``.
     """
     height, width = image.shape[1], image.shape[2]
-    triangle = np.empty((height * side, width * side), np.int32)
-    inverse = np.empty((height * side, width * side), np.float32)
-    zbuffer(screen, faces, top * side, triangle, inverse)
+    keys = np.empty((height * side, width * side + LANES), np.int64)
+    zbuffer(screen, faces, top * side, height * side, width * side, keys)
     n = side * side
     share = np.float32(1.0 / n)
     behind = np.empty(3, np.float32)
     for k in range(3):
         b = background[k]
         behind[k] = b / np.float32(12.92) if b <= 0.04045 else ((b + 0.055) / 1.055) ** 2.4
-    size = np.float32(TABLE_SIZE)
+    offset_x, offset_y = np.empty(n, np.int64), np.empty(n, np.int64)
+    for q in range(n):
+        offset_x[q], offset_y[q] = q % side, q // side
+    ids, hits = np.empty(n, np.int64), np.empty(width, np.int64)
+    # The groups of one row of pixels (samples of one pixel in one triangle): triangle, pixel, size and mean position.
+    group_f, group_c = np.empty(width * n + 1, np.uint32), np.empty(width * n + 1, np.int64)
+    group_n, group_x, group_y = np.empty(width * n + 1), np.empty(width * n + 1), np.empty(width * n + 1)
+    light = np.empty((width, 3), np.float32)
     covered = 0
     for r in range(height):
+        groups = 0
         for c in range(width):
-            red = green = blue = np.float32(0.0)
-            seen = 0
-            for s in range(n):
-                f = triangle[r * side + s // side, c * side + s % side]
+            if side == 2:  # the same as below without loops and branches: this is the hot path
+                k0, k1 = keys[2 * r, 2 * c], keys[2 * r, 2 * c + 1]
+                k2, k3 = keys[2 * r + 1, 2 * c], keys[2 * r + 1, 2 * c + 1]
+                if k0 | k1 | k2 | k3 == 0:
+                    hits[c] = 0
+                    continue
+                groups, hit = _group_four(
+                    seen(k0), seen(k1), seen(k2), seen(k3), c, groups, group_f, group_c, group_n, group_x, group_y
+                )
+                hits[c] = hit
+                covered += hit
+                rest = np.float32(4 - hit)
+                light[c, 0], light[c, 1], light[c, 2] = rest * behind[0], rest * behind[1], rest * behind[2]
+                continue
+            hit = 0
+            for q in range(n):
+                ids[q] = seen(keys[r * side + offset_y[q], c * side + offset_x[q]])
+                hit += ids[q] >= 0
+            hits[c] = hit
+            covered += hit
+            rest = np.float32(n - hit)
+            for k in range(3):
+                light[c, k] = rest * behind[k]
+            if hit == 0:
+                continue
+            for first in range(n):
+                f = ids[first]
                 if f < 0:
                     continue
-                seen += 1
-                first = True
-                for q in range(s):
-                    if triangle[r * side + q // side, c * side + q % side] == f:
-                        first = False
-                if not first:
-                    continue
-                count, sx, sy = 1, s % side, s // side
-                for q in range(s + 1, n):
-                    if triangle[r * side + q // side, c * side + q % side] == f:
-                        count += 1
-                        sx += q % side
-                        sy += q // side
-                x = c * side + sx / count + 0.5
-                y = (top + r) * side + sy / count + 0.5
-                i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-                p0, p1, p2, _, is_front = _weights(screen, i0, i1, i2, x, y)
-                g0, g1, g2 = np.float32(p0) * count, np.float32(p1) * count, np.float32(p2) * count
-                light = front if is_front else back
-                red += np.float32(g0 * light[i0, 0] + g1 * light[i1, 0] + g2 * light[i2, 0])
-                green += np.float32(g0 * light[i0, 1] + g1 * light[i1, 1] + g2 * light[i2, 1])
-                blue += np.float32(g0 * light[i0, 2] + g1 * light[i1, 2] + g2 * light[i2, 2])
-            covered += seen
-            if seen == 0:
-                image[0, r, c], image[1, r, c], image[2, r, c] = background[0], background[1], background[2]
-                continue
-            rest = np.float32(n - seen)
-            value = (red + rest * behind[0], green + rest * behind[1], blue + rest * behind[2])
+                count = sx = sy = 0
+                for q in range(first, n):
+                    same = np.int64(ids[q] == f)
+                    ids[q] |= -same
+                    count += same
+                    sx += same * offset_x[q]
+                    sy += same * offset_y[q]
+                group_f[groups], group_c[groups], group_n[groups] = f, c, count
+                group_x[groups], group_y[groups] = sx / count, sy / count
+                groups += 1
+        y = (top + r) * side + 0.5
+        for g in range(groups):
+            f, c = group_f[g], group_c[g]
+            i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
+            p0, p1, p2, area = _weights(screen, i0, i1, i2, c * side + (group_x[g] + 0.5), y + group_y[g])
+            s = group_n[g] / (p0 + p1 + p2)
+            g0, g1, g2 = np.float32(p0 * s), np.float32(p1 * s), np.float32(p2 * s)
+            side_seen = (
+                0 if area < 0.0 else 3
+            )  # the first three columns are lit from the front, the others from the back
             for k in range(3):
-                level = min(max(value[k] * share, np.float32(0.0)), np.float32(1.0)) * size
-                i = int(level)
-                image[k, r, c] = table[i] + (table[i + 1] - table[i]) * (level - np.float32(i))
+                j = side_seen + k
+                light[c, k] += g0 * radiance[i0, j] + g1 * radiance[i1, j] + g2 * radiance[i2, j]
+        for k in range(3):
+            for c in range(width):
+                if hits[c] == 0:
+                    image[k, r, c] = background[k]
+                    continue
+                level = min(max(light[c, k] * share, np.float32(0.0)), np.float32(1.0)) * np.float32(TABLE_SIZE)
+                i = np.uint32(level)
+                image[k, r, c] = table[i] + (table[i + np.uint32(1)] - table[i]) * (level - np.float32(i))
     return covered
