@@ -19,6 +19,8 @@ from typing import Any
 import head_eyes
 import head_identity
 import head_landmarks
+import head_lashes
+import head_lips
 import head_mesh
 import head_paint
 import numpy as np
@@ -59,59 +61,7 @@ def head_polygons(source: Source, builder: head_mesh.Builder) -> list[tuple[int,
         if part != 5:
             quads = head_mesh.subdivide(builder, quads, np.ones(len(quads), bool))
         tagged += [(part, q) for q in quads]
-    for group in ("helper-l-eyelashes-1", "helper-l-eyelashes-2"):
-        tagged += [(6, q) for q in head_mesh.polygons_of(source, builder, group)]
     return tagged
-
-
-def lash_roots(source: Source) -> np.ndarray:
-    """For each lash vertex the vertex of its column on the row that touches the lid; -1 elsewhere."""
-    roots = np.full(len(source.positions), -1)
-    skin = source.positions[source.vertices_of("body")]
-    for group in ("helper-l-eyelashes-1", "helper-l-eyelashes-2"):
-        quads = [[v for v, _ in q] for q in source.groups[group]]
-        neighbours: dict[int, set[int]] = {}
-        edge_count: dict[tuple[int, int], int] = {}
-        for q in quads:
-            for a, b in zip(q, q[1:] + q[:1], strict=True):
-                neighbours.setdefault(a, set()).add(b)
-                neighbours.setdefault(b, set()).add(a)
-                edge_count[(min(a, b), max(a, b))] = edge_count.get((min(a, b), max(a, b)), 0) + 1
-        rim = {v for e, c in edge_count.items() if c == 1 for v in e}
-        corners = sorted(v for v in neighbours if len(neighbours[v]) == 2)
-        sides = []
-        for start in corners:
-            for first in sorted(neighbours[start] & rim):
-                path = [start, first]
-                while path[-1] not in corners:
-                    step = [w for w in neighbours[path[-1]] & rim if edge_count[
-                        (min(w, path[-1]), max(w, path[-1]))] == 1 and w != path[-2]]  # fmt: skip
-                    path.append(step[0])
-                sides.append(path)
-        longest = max(len(s) for s in sides)
-
-        def gap(path: list[int]) -> float:
-            p = source.positions[path]
-            return float(np.linalg.norm(p[:, None] - skin[None], axis=2).min(1).mean())
-
-        root_row = min((s for s in sides if len(s) == longest), key=lambda s: (round(gap(s), 9), s))
-        front = list(root_row)
-        for v in front:
-            roots[v] = v
-        seen = set(front)
-        while front:
-            following = []
-            for v in front:
-                up = [w for w in neighbours[v] if w not in seen and w not in following]
-                for w in up:
-                    if roots[w] < 0:
-                        roots[w] = roots[v]
-                        following.append(w)
-            seen |= set(following)
-            front = following
-    left = np.flatnonzero(roots >= 0)
-    roots[source.mirror[left]] = source.mirror[roots[left]]
-    return roots
 
 
 def remove_rigid(fields: np.ndarray, rest: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -155,22 +105,31 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     left_ball, right_ball = source.vertices_of("helper-l-eye"), source.vertices_of("helper-r-eye")
     centre, directions, radius = head_eyes.native_frame(mean_native[left_ball])
     origin = np.array([0.0, centre[1], centre[2]]) - EYES_AT
-    roots = lash_roots(source)
-
-    def linear(field: np.ndarray) -> np.ndarray:
-        return np.stack([mesh.operator @ head_mesh.shorten_lashes(source, f, roots) for f in field])
 
     unit, eye_triangles, eye_angle = head_eyes.sphere()
-    skin_count, eye_count = len(mesh.mirror), len(unit)
+    skin = np.isin(np.arange(len(mesh.mirror)), mesh.faces[mesh.part <= 1])
+    lip = head_paint.lip_mask(source, mesh)
+    skin_mean = mesh.operator @ mean_native
+    skin_fields = np.stack([mesh.operator @ f for f in fields])
+    skin_expressions = np.stack([mesh.operator @ f for f in expressions])
+    seal = head_lips.Seal(skin_mean - origin, lip, skin_expressions[ARKIT.index("jawOpen")], skin)
+    report["lip_gap_cm"] = [float(seal.gap(skin_mean).min()), float(seal.gap(skin_mean).max())]
+    skin_mean = seal.close(skin_mean, head_lips.OVERLAP)
+    skin_fields = seal.close(skin_fields, 0.0)
+
+    near_eye = np.flatnonzero(
+        (mesh.part == 0) & (np.linalg.norm(skin_mean[mesh.faces].mean(1) - centre, axis=1) < radius + 1.2)
+    )
+    offset, lash_triangles, anchor, share = head_lashes.grow(source, mean_native, skin_mean, mesh.faces[near_eye])
+    roots = mesh.faces[near_eye][anchor]
     flip = np.array([-1.0, 1.0, 1.0])
 
-    def with_eyes(native: np.ndarray, ours: np.ndarray, gaze: bool) -> np.ndarray:
-        """Append both eyeballs' displacements to ours (K, V, 3)."""
+    def whole(native: np.ndarray, ours: np.ndarray, gaze: bool) -> np.ndarray:
+        """Displacements (K, V, 3) of skin, left and right eyeball, left and right lashes."""
         out = []
         for f, o in zip(native, ours, strict=True):
             balls = []
-            for ball, side in ((left_ball, np.ones(3)), (right_ball, flip)):
-                index = ball if side[0] > 0 else source.mirror[left_ball]
+            for index, side in ((left_ball, np.ones(3)), (source.mirror[left_ball], flip)):
                 d = f[index] * side
                 shift, grow = head_eyes.follow(d, directions)
                 if gaze and np.linalg.norm(d - shift, axis=1).max() > 0.05:
@@ -179,28 +138,32 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 else:
                     moved = shift + grow * unit
                 balls.append(moved * side)
-            out.append(np.concatenate([o, *balls]))
+            lashes = [np.einsum("nk,nkd->nd", share, o[c]) for c in (roots, mesh.mirror[roots])]
+            out.append(np.concatenate([o, *balls, *lashes]))
         return np.stack(out)
 
-    mean = np.concatenate(
-        [linear(mean_native[None])[0], centre + radius * unit, (centre + radius * unit) * flip]
-    ) - origin
-    identity_fields = with_eyes(fields, linear(fields), gaze=False)
-    expression = with_eyes(expressions, linear(expressions), gaze=True)
+    ball = centre + radius * unit
+    lash = np.einsum("nk,nkd->nd", share, skin_mean[roots]) + offset
+    mean = np.concatenate([skin_mean, ball, ball * flip, lash, lash * flip]) - origin
+    identity_fields = whole(fields, skin_fields, gaze=False)
+    expression = whole(expressions, skin_expressions, gaze=True)
 
-    mirror = np.concatenate(
-        [mesh.mirror, skin_count + eye_count + np.arange(eye_count), skin_count + np.arange(eye_count)]
-    )
-    faces = np.concatenate(
-        [mesh.faces, skin_count + eye_triangles, skin_count + eye_count + eye_triangles[:, ::-1]]
-    ).astype(np.int32)
-    part = np.concatenate([mesh.part, np.full(2 * len(eye_triangles), 2, np.uint8)])
-    polar = 0.5 + unit[:, :2] * 0.05
-    uv = np.concatenate([mesh.uv, polar, polar])  # eyeballs: a disc of their own; the atlas has no free place named
-    faces_uv = np.concatenate(
-        [mesh.faces_uv, len(mesh.uv) + eye_triangles, len(mesh.uv) + eye_count + eye_triangles[:, ::-1]]
-    ).astype(np.int32)
-    vertex_uv = np.concatenate([mesh.vertex_uv, polar, polar])
+    blocks = (len(skin_mean), len(ball), len(ball), len(lash), len(lash))
+    s, e1, e2, l1, l2 = np.concatenate([[0], np.cumsum(blocks)])[:5]
+    skin_count = int(e1)
+    order = [mesh.mirror, e2 + np.arange(len(ball)), e1 + np.arange(len(ball))]
+    mirror = np.concatenate([*order, l2 + np.arange(len(lash)), l1 + np.arange(len(lash))])
+    pieces = [mesh.faces, e1 + eye_triangles, e2 + eye_triangles[:, ::-1]]
+    faces = np.concatenate([*pieces, l1 + lash_triangles, l2 + lash_triangles[:, ::-1]]).astype(np.int32)
+    kinds = [np.full(2 * len(eye_triangles), 2), np.full(2 * len(lash_triangles), 6)]
+    part = np.concatenate([mesh.part, *kinds]).astype(np.uint8)
+    # eyeballs and lashes have no place in MakeHuman's atlas: discs and strips in the unit square, apart from the skin
+    polar = 0.08 + 0.07 * unit[:, :2]
+    strip = np.stack([np.linspace(0.01, 0.15, len(lash)), np.full(len(lash), 0.003)], 1)
+    uv = np.concatenate([mesh.uv, polar, polar, strip, strip])
+    t = len(mesh.uv) - s - skin_count
+    faces_uv = np.concatenate([mesh.faces_uv, faces[len(mesh.faces) :] + t]).astype(np.int32)
+    vertex_uv = np.concatenate([mesh.vertex_uv, polar, polar, strip, strip])
 
     importance = head_paint.importance(mean, faces, part, skin_count)
     basis, projection, kept = head_identity.principal_components(weights, identity_fields, importance, COMPONENTS)
@@ -216,9 +179,9 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     report["lids"] = lids
 
     paint_names, paint, albedo = head_paint.paint(
-        source, mean, faces, part, mirror, vertex_uv, skin_count, eye_angle, expression
+        source, mean, faces, part, mirror, vertex_uv, skin_count, eye_angle, mesh
     )
-    marks = head_landmarks.embed(mean, faces, part, mirror, expression)
+    marks = head_landmarks.embed(mean, faces, part, mirror, expression[ARKIT.index("jawOpen")])
 
     count = len(head_identity.MACROS)
     local_scores = (weights[:, count:] - weights[:, count:].mean(0)) @ projection[count:]

@@ -18,8 +18,7 @@ Row = dict[int, float]  # weights of native vertices
 Corner = tuple[int, tuple[float, ...]]  # (row, (u, v, u', v')): u', v' belong to the mirrored corner
 Polygon = list[Corner]
 
-CUT_HEIGHT, CUT_DEPTH, CUT_SLOPE = 58.3, 2.5, 0.28  # neck plane: y + slope (z - depth) = height, native cm
-LASH_KEEP = 0.45  # share of the lash strips' length that is kept: opaque strips of full length read as black bars
+CUT_HEIGHT, CUT_DEPTH, CUT_SLOPE = 59.0, 2.5, 0.28  # neck plane: y + slope (z - depth) = height, native cm
 
 
 @dataclass
@@ -217,21 +216,11 @@ def triangulate(builder: Builder, polygon: Polygon) -> list[Polygon]:
             if np.linalg.norm(np.cross(b - a, c - a)) < 1e-9:
                 continue  # three corners on one edge are no ear
             d = float(np.linalg.norm(a - c))
-            if n > 4:  # do not leave a degenerate rest: prefer corners of the original quad with mids as neighbours
-                d += 0.0
             if d < shortest - 1e-9:
                 best, shortest = k, d
         out.append([loop[best - 1], loop[best], loop[(best + 1) % n]])
         loop.pop(best)
     out.append(loop)
-    return out
-
-
-def shorten_lashes(source: Source, field: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """Pull the lash strips' vertices towards their roots. ``roots`` (N,) is the root vertex of each lash vertex."""
-    out = field.copy()
-    lash = np.flatnonzero(roots >= 0)
-    out[lash] = field[roots[lash]] + LASH_KEEP * (field[lash] - field[roots[lash]])
     return out
 
 
