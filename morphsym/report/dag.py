@@ -62,7 +62,7 @@ def causal_graph() -> Drawn:
 
     def build(width: float) -> Figure:
         narrow = width <= NARROW
-        fig = new_figure(width, 3.3 if narrow else 2.7)
+        fig = new_figure(width, 3.3 if narrow else 2.5, fitted=False)
         ax = fig.add_axes((0.005, 0.005, 0.99, 0.99))
         ax.set_axis_off()
         ax.set_xlim(0, 1)

@@ -56,6 +56,7 @@ class Row:
     """One arm of a strip, by rising strength."""
 
     title: str
+    side: str
     cells: tuple[Cell, ...]
 
 
@@ -73,10 +74,7 @@ class StripView:
 
 _ARMS = {
     "unilateral": "{side} half weakened",
-    "matched": "both halves weakened to the same total ({side})",
-    "mirrored_unilateral": "mirror image, {side} half weakened",
-    "mirrored_baseline": "mirror image of the factual face",
-    "null": "rendered again, nothing edited",
+    "matched": "both halves weakened equally, to the same total as above",
 }
 
 
@@ -93,9 +91,9 @@ def strip_view(strip: ExampleStrip) -> StripView:
     for arm, side in dict.fromkeys((fr.arm, fr.side) for fr in frames if fr.arm in ("unilateral", "matched")):
         edited = sorted((fr for fr in frames if (fr.arm, fr.side) == (arm, side)), key=lambda fr: fr.strength)
         title = _ARMS[arm].format(side=f"the subject’s {f.clean(side)}" if arm == "unilateral" else f.clean(side))
-        rows.append(Row(title[:1].upper() + title[1:], tuple(_cell(fr, emotion, shown) for fr in (*start, *edited))))
+        rows.append(Row(title[:1].upper() + title[1:], f.clean(side), tuple(_cell(fr, emotion, shown) for fr in (*start, *edited))))
     if not rows and start:
-        rows.append(Row("Factual face", tuple(_cell(fr, emotion, shown) for fr in start)))
+        rows.append(Row("Factual face", "none", tuple(_cell(fr, emotion, shown) for fr in start)))
     return StripView(
         f.clean(strip.unit, 60), emotion, strip.source, tuple(f.labels(shown, 24).values()), len(classifiers) - len(shown), tuple(rows)
     )  # fmt: skip

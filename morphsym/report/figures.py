@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 
 from ..analysis import Analysis
 from . import formatting as f
-from .style import BLUE, CONTRASTS, GREY, NARROW, SKY, VERMILION, WIDE, Drawn, Look, draw, new_figure, zero_line
-from .view import PARTS, SourceView, estimate, one_test, select
+from .style import BLUE, CONTRASTS, GREY, NARROW, PURPLE, VERMILION, WIDE, Drawn, Look, draw, new_figure, zero_line
+from .view import PARTS, Estimate, SourceView, estimate, one_test, select
 
 UNIT = {"logit": "change of the centred logit", "probability": "change of the probability"}
 _DIVERGING = LinearSegmentedColormap.from_list("vermilion-blue", [VERMILION, "#f4b48a", "#ffffff", "#8fc0df", BLUE])
@@ -24,13 +24,9 @@ _DIVERGING = LinearSegmentedColormap.from_list("vermilion-blue", [VERMILION, "#f
 
 def all_figures(analysis: Analysis, view: SourceView) -> dict[str, Drawn]:
     """Every figure that ``view`` has numbers for, by kind: forest, dose, decomposition, heatmap, bias."""
-    built = {
-        "forest": forest(view),
-        "dose": dose_response(analysis, view),
-        "decomposition": decomposition(view),
-        "heatmap": heatmap(analysis, view),
-        "bias": bias(analysis, view),
-    }
+    built = {"decomposition": decomposition(view), "dose": dose_response(analysis, view)}
+    if view.n_subjects > 1:  # one person has no intervals, and a person's asymmetry is no bias of the classifier
+        built |= {"forest": forest(view), "heatmap": heatmap(analysis, view), "bias": bias(analysis, view)}
     return {k: v for k, v in built.items() if v is not None}
 
 
@@ -72,12 +68,11 @@ def forest(view: SourceView) -> Drawn | None:
 
 def dose_response(analysis: Analysis, view: SourceView) -> Drawn | None:
     """TE, IE and AE against strength, one panel a classifier, with intervals; the origin is the factual face."""
-    table = select(analysis.dose_response, source=view.source, outcome=view.outcome, region=view.region)
+    table = select(
+        analysis.dose_response, source=view.source, outcome=view.outcome, region=view.region, side=view.side,
+        pooled=view.pooled,
+    )  # fmt: skip
     table = table[table["contrast"].isin(PARTS)]
-    if "pooled" in table.columns and view.pooled:
-        table = table[table["pooled"] == view.pooled]
-    elif "emotion" in table.columns and (table["emotion"] == "all").any():
-        table = table[table["emotion"] == "all"]
     table = table[np.isfinite(pd.to_numeric(table["estimate"], errors="coerce"))]
     shown = [c for c in view.classifiers if (table["classifier"] == c.name).any()]
     if not shown or table["strength"].nunique() < 2:
@@ -95,8 +90,7 @@ def dose_response(analysis: Analysis, view: SourceView) -> Drawn | None:
             ax.set_title(f.shorten(c.label, 24))
             for part in PARTS:
                 curve = table[(table["classifier"] == c.name) & (table["contrast"] == part)]
-                curve = curve.groupby("strength", as_index=False)[["estimate", "ci_low", "ci_high"]].mean()
-                _curve(ax, curve, CONTRASTS[part])
+                _curve(ax, curve.sort_values("strength"), CONTRASTS[part])
             ax.set_xlim(0, max(1.0, float(table["strength"].max())) * 1.03)
             ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
             ax.xaxis.set_tick_params(labelbottom=True)
@@ -221,7 +215,7 @@ def bias(analysis: Analysis, view: SourceView) -> Drawn | None:
     """Side bias, mirror bias and what rendering alone does, one panel each."""
     kinds = {
         "side_bias": ("left minus right", Look("#1a1a1a", "o", "-", "", "side bias")),
-        "mirror_bias": ("mirror image minus original", Look("#CC79A7", "^", "-", "", "mirror bias")),
+        "mirror_bias": ("mirror image minus original", Look(PURPLE, "^", "-", "", "mirror bias")),
         "null_error": ("rendered minus photo", Look(GREY, "v", "-", "", "null error", filled=False)),
     }
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -309,7 +303,7 @@ def manipulation(table: pd.DataFrame, source: str) -> Drawn | None:
     )
 
 
-def pooled_row(analysis: Analysis, view: SourceView, classifier: str, contrast: str):  # type: ignore[no-untyped-def]
+def pooled_row(analysis: Analysis, view: SourceView, classifier: str, contrast: str) -> Estimate | None:
     """The most pooled row of a contrast at the primary strength and region, as an Estimate, or None."""
     rows = select(
         analysis.effects, source=view.source, outcome=view.outcome, classifier=classifier, contrast=contrast
@@ -333,9 +327,9 @@ def _by_emotion(analysis: Analysis, view: SourceView, contrast: str) -> pd.DataF
         strength=view.strength, region=view.region,
     )  # fmt: skip
     rows = one_test(rows, analysis.options.primary_test)
-    rows = rows[rows["emotion"].isin(view.emotions)]
-    if "pooled" in rows and (rows["pooled"] == "side").any():
-        rows = rows[rows["pooled"] == "side"]
+    # the primary cell pools emotions and, where both were weakened, sides: here the emotions stand apart
+    pooled = "side" if "side" in view.pooled else ""
+    rows = rows[rows["emotion"].isin(view.emotions) & (rows["pooled"] == pooled) & (rows["side"] == view.side)]
     if rows.empty:
         return pd.DataFrame()
     return rows.pivot_table(index="classifier", columns="emotion", values="estimate", aggfunc="mean", sort=False)
@@ -383,4 +377,4 @@ def _legend(fig: Figure, looks: Sequence[Look], width: float) -> None:
     fig.legend(handles=handles, loc="outside upper left", ncols=3 if width > NARROW else 1, borderaxespad=0.2)
 
 
-__all__ = ["SKY", "all_figures", "bias", "decomposition", "dose_response", "forest", "heatmap", "manipulation"]
+__all__ = ["all_figures", "bias", "decomposition", "dose_response", "forest", "heatmap", "manipulation"]

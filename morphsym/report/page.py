@@ -27,6 +27,8 @@ from .view import ClassifierView, Estimate, SourceView, source_views
 EXCLUSION_ROWS = 40
 """At most so many reasons are listed; all are counted."""
 
+_AGAIN = "rendered again − rendered once"
+
 
 @dataclass(frozen=True)
 class NullRow:
@@ -51,6 +53,7 @@ class Block:
     checks: list[Check]
     arms: list[dict[str, str]]
     null_rows: list[NullRow]
+    null_notes: list[str]
     figures: dict[str, Drawn] = field(default_factory=dict)
     manipulation: Drawn | None = None
 
@@ -133,6 +136,12 @@ def render(
 
 
 def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Block:
+    null_rows = _null_rows(analysis, view)
+    null_notes = []
+    again = [r for r in null_rows if r.kind == _AGAIN]
+    if again and all(r.size == 0 for r in again):
+        null_rows = [r for r in null_rows if r.kind != _AGAIN]
+        null_notes = ["Rendered a second time with nothing edited, every picture gives exactly the same output."]
     mine = conditions[conditions["source"] == view.source]
     table = arm_table(mine)
     arms = [
@@ -154,7 +163,8 @@ def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Bl
         _notes(view),
         checks(mine),
         arms,
-        _null_rows(analysis, view),
+        null_rows,
+        null_notes,
         figures.all_figures(analysis, view),
         figures.manipulation(table, view.source),
     )
@@ -165,13 +175,15 @@ def _table_caption(analysis: Analysis, view: SourceView) -> str:
     sides = "left and right averaged" if {"left", "right"} <= set(view.sides) else f"side: {f.join_words(view.sides)}"
     text = (
         f"Change of the {outcome} of the shown emotion at strength {f.strength_text(view.strength)}, region {f.clean(view.region)}, "
-        f"averaged over {f.plural(len(view.emotions), 'emotion')} ({sides})."
+        f"averaged over {f.plural(len(view.emotions), 'emotion')} ({sides}). AE / TE: the share of asymmetry, where the total effect is "
+        "clear and both parts pull in one direction."
     )
     if view.tested:
         options = analysis.options
         text += (
             f" Brackets: {f.number(100 * options.confidence, 0)} % intervals over {f.plural(view.n_subjects, 'subject')}. p: two-sided, "
-            "corrected for all hypotheses of this table. dz: mean over standard deviation."
+            "corrected for all hypotheses of this table. dz: mean over standard deviation. ‘No effect’: shown to lie within "
+            f"±{options.sesoi.get(view.outcome, float('nan')):g} of zero."
         )
     return text
 
@@ -186,13 +198,13 @@ def _notes(view: SourceView) -> list[str]:
     told = []
     for note, where in notes.items():
         every = len(where) == sum(len(c.parts) for c in view.classifiers)
-        who = "all classifiers" if every else f.join_words(where[:4]) + (f" and {len(where) - 4} more" if len(where) > 4 else "")
-        told.append(f"{who[:1].upper() + who[1:]}: {note}{'' if note.endswith('.') else '.'}")
+        who = f.join_words(where[:4]) + (f" and {len(where) - 4} more" if len(where) > 4 else "")
+        told.append(f"{'All classifiers' if every else who}: {note}{'' if note.endswith('.') else '.'}")
     return told
 
 
 def _null_rows(analysis: Analysis, view: SourceView) -> list[NullRow]:
-    kinds = {"null_error": "rendered face − untouched photo", "rerender": "rendered again − rendered once"}
+    kinds = {"null_error": "rendered face − untouched photo", "rerender": _AGAIN}
     rows = []
     for c in view.classifiers:
         for kind, words in kinds.items():

@@ -17,7 +17,7 @@ QUESTION = "Does a facial-expression classifier react to the symmetry of a face,
 VERDICT_WORDS = {
     "lowers": ("▼", "lowers"),
     "raises": ("▲", "raises"),
-    "equivalent": ("=", "no effect of interest"),
+    "equivalent": ("=", "no effect"),
     "inconclusive": ("?", "inconclusive"),
     "untested": ("·", "not tested"),
 }

@@ -90,9 +90,9 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of ``width`` × ``height`` inches with a layout that keeps labels inside."""
-    return Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, fitted: bool = True) -> Figure:
+    """A figure of ``width`` × ``height`` inches; ``fitted`` keeps all labels inside."""
+    return Figure(figsize=(width, height), layout="constrained" if fitted else "none")
 
 
 def zero_line(ax: Axes, axis: str = "x") -> None:

@@ -47,7 +47,7 @@ class ClassifierView:
     asymmetry: str  # of VERDICTS
     sentence: str
     parts: dict[str, Estimate]  # TE, IE, AE: the primary cell
-    share: float  # AE / TE; NaN where TE's interval holds 0
+    share: float  # AE / TE; NaN where TE's interval holds 0 or the parts have opposite signs
     probability: Estimate | None  # TE on the probability, same cell
     null_error: float  # mean |null error|; NaN where there is none
 
@@ -64,6 +64,7 @@ class SourceView:
     sides: tuple[str, ...]
     strengths: tuple[float, ...]
     strength: float  # of the primary cell
+    side: str
     region: str
     pooled: str
     outcome: str
@@ -76,10 +77,10 @@ class SourceView:
 
     @property
     def people(self) -> str:
-        """'12 sampled people', '1 photo'."""
+        """'12 sampled synthetic people', '1 photo of a real person'."""
         if self.source == "photo":
-            return f.plural(self.n_subjects, "photo")
-        return f.plural(self.n_subjects, "sampled person", "sampled people")
+            return f.plural(self.n_subjects, "photo of a real person", "photos of real people")
+        return f.plural(self.n_subjects, "sampled synthetic person", "sampled synthetic people")
 
     @property
     def heading(self) -> str:
@@ -185,7 +186,7 @@ def _view(analysis: Analysis, conditions: pd.DataFrame | None, source: str) -> S
                 _word(v.get("asymmetry")),
                 f.clean(v.get("sentence"), 600),
                 parts,
-                float(shares["asymmetry_share"].iloc[0]) if len(shares) else float("nan"),
+                _share(shares),
                 estimate(other.iloc[0]) if len(other) else None,
                 float(sizes[0]) if len(sizes) else float("nan"),
             )
@@ -199,11 +200,18 @@ def _view(analysis: Analysis, conditions: pd.DataFrame | None, source: str) -> S
         tuple(s for s in ("left", "right", "both") if (edited["side"] == s).any()),
         tuple(sorted(float(s) for s in edited["strength"].unique())),
         cell["strength"],
+        str(cell.get("side", "both")),
         str(cell["region"]),
         str(cell.get("pooled", "")),
         options.primary_outcome,
         tuple(classifiers),
     )
+
+
+def _share(rows: pd.DataFrame) -> float:
+    """AE / TE as a share: NaN where the analysis gives none, or where IE and AE pull in opposite directions."""
+    share = float(rows["asymmetry_share"].iloc[0]) if len(rows) else float("nan")
+    return share if -0.005 <= share <= 1.005 else float("nan")
 
 
 def _primary_cell(primary: pd.DataFrame, edited: pd.DataFrame, options: Any) -> dict[str, Any]:
