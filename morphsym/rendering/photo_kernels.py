@@ -48,6 +48,11 @@ def displacement(
                 if photo_layer[i, j] == FACE:
                     new[i, j] = 1.0
                 continue
+            kind = layer[t]
+            if kind == STILL:  # what a shape pulls along of neck, ears and scalp stays: hair and clothes may cover it
+                if photo_layer[i, j] == FACE:
+                    new[i, j] = 1.0
+                continue
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
             wa, wb, wc = barycentric[i, j, 0], barycentric[i, j, 1], barycentric[i, j, 2]
             dx = wa * shift[a, 0] + wb * shift[b, 0] + wc * shift[c, 0]
@@ -56,7 +61,6 @@ def displacement(
             own[i, j, 1] = dy
             x = min(max(j + dx, 0.0), width - 1.0)
             y = min(max(i + dy, 0.0), height - 1.0)
-            kind = layer[t]
             if kind == FACE:
                 z = wa * fitted_z[a] + wb * fitted_z[b] + wc * fitted_z[c] - tolerance
                 x0, y0 = int(x), int(y)
@@ -67,11 +71,59 @@ def displacement(
                     known[i, j] = 1.0
                 else:
                     new[i, j] = 1.0
-            elif kind == STILL:
-                if photo_layer[i, j] == FACE:
-                    new[i, j] = 1.0
             elif photo_layer[int(y + 0.5), int(x + 0.5)] != kind:
                 new[i, j] = 1.0
+
+
+@kernel
+def erode(known, layer, r):
+    """Forget, in place, what is ``known`` within ``r`` pixels (max norm) of where the moving face ends.
+
+    There the mesh is seen at a grazing angle, and a pixel of misfit takes background for skin; the smooth continuation
+    from further inside is better.
+    """
+    height, width = layer.shape
+    columns = np.zeros((height, width), np.bool_)  # the end of the face lies within r columns
+    for i in range(height):
+        last = -r - 1
+        for j in range(width):
+            if layer[i, j] < FACE:
+                last = j
+            if j - last <= r:
+                columns[i, j] = True
+        last = width + r
+        for j in range(width - 1, -1, -1):
+            if layer[i, j] < FACE:
+                last = j
+            if last - j <= r:
+                columns[i, j] = True
+    for i in range(height):
+        for j in range(width):
+            if known[i, j] > 0:
+                for k in range(max(i - r, 0), min(i + r + 1, height)):
+                    if columns[k, j]:
+                        known[i, j] = 0.0
+                        break
+
+
+@kernel
+def relax(values, weight, passes):
+    """Smooth ``values`` (H, W, C), in place, where ``weight`` (H, W) is 0, towards the mean of their neighbours.
+
+    Gauss-Seidel sweeps of Laplace's equation with the known values as its boundary, from both ends in turn.
+    """
+    height, width, channels = values.shape
+    for sweep in range(passes):
+        for ii in range(height):
+            i = ii if sweep % 2 == 0 else height - 1 - ii
+            a, b = max(i - 1, 0), min(i + 1, height - 1)
+            for jj in range(width):
+                j = jj if sweep % 2 == 0 else width - 1 - jj
+                if weight[i, j] > 0:
+                    continue
+                l, r = max(j - 1, 0), min(j + 1, width - 1)
+                for c in range(channels):
+                    values[i, j, c] = 0.25 * (values[a, j, c] + values[b, j, c] + values[i, l, c] + values[i, r, c])
 
 
 @kernel
@@ -192,7 +244,11 @@ def extend(own, layer, known, new, field, radius_out, radius_eye, radius_mouth):
     twice; uncovered pixels go along entirely.
     """
     height, width = layer.shape
-    source = np.minimum(known + new, np.float32(1.0))
+    source = new.copy()
+    for i in range(height):
+        for j in range(width):
+            if layer[i, j] == FACE:
+                source[i, j] = 1.0
     out, eye, mouth = blur(source, radius_out), blur(source, radius_eye), blur(source, radius_mouth)
     for i in range(height):
         for j in range(width):
@@ -207,7 +263,7 @@ def extend(own, layer, known, new, field, radius_out, radius_eye, radius_mouth):
                 w = eye[i, j]
             w = min(1.0, max(0.0, 2.2 * w - 0.02))  # half the blur at a straight edge: 1 there, 0 where it fades out
             w = w * w * (3 - 2 * w)
-            if new[i, j] > 0 and kind == FACE:
+            if kind == FACE:  # skin that the photo hides, or the face's rim
                 w = 1.0
             for c in range(2):
                 field[i, j, c] = own[i, j, c] + w * (field[i, j, c] - own[i, j, c])

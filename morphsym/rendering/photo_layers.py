@@ -16,8 +16,8 @@ from .photo_kernels import EYE_LEFT, EYE_RIGHT, FACE, MOUTH, STILL
 if TYPE_CHECKING:
     from ..faces import Embedding, MorphableModel
 
-MOVES = 0.04
-"""cm: a vertex that the facial nerve can move further than this belongs to the face that moves."""
+MOVES = 0.1
+"""cm: what no facial muscle can move further than this does not belong to the face that moves."""
 
 INSIDE = 0.6
 """cm behind the lips from where skin near the mouth counts as the inside of the mouth."""
@@ -62,7 +62,7 @@ def _layers(model: MorphableModel) -> Layers:
     keep = ~np.isin(part, [k for k, n in enumerate(names) if any(d in n for d in _DROPPED)])
     triangle = np.flatnonzero(keep)
     faces, part = np.ascontiguousarray(faces[keep]), part[keep]
-    moves = _reach(model) > MOVES
+    moves = (_reach(model) > MOVES) & _front(model, mean)
     layer = np.where(moves[faces].any(1), FACE, STILL).astype(np.int8)
     eye = np.isin(part, [k for k, n in enumerate(names) if "eye" in n])
     left = mean[faces, 0].mean(1) > 0
@@ -81,6 +81,12 @@ def _reach(model: MorphableModel) -> np.ndarray:
             scale = max(abs(float(sided.high[k])), abs(float(sided.low[k])))
             np.maximum(most, scale * np.linalg.norm(_numpy(sided.basis[k]), axis=-1), out=most)
     return most
+
+
+def _front(model: MorphableModel, mean: np.ndarray) -> np.ndarray:
+    """(V,) bool: above the chin's underside and in front of the ears, whatever a shape pulls along of neck and ears."""
+    marks = _points(mean, model.faces, model.landmarks68)
+    return (mean[:, 1] > marks[8, 1] - 1.0) & (mean[:, 2] > marks[[0, 16], 2].mean() - 0.5)
 
 
 def _inside_mouth(model: MorphableModel, mean: np.ndarray) -> np.ndarray:

@@ -42,6 +42,12 @@ TOLERANCE = 0.4
 LEAST = 0.02
 """Pixels: shorter displacements leave the pixel untouched."""
 
+RIM = 0.2
+"""cm: width of the face's rim, which follows the skin further inside."""
+
+SWEEPS = 6
+"""Of Laplace's equation, after a pyramid has given the warp beside the face its large shape."""
+
 REACH_OUT, REACH_EYE, REACH_MOUTH = 1.0, 0.12, 0.22
 """cm: sigma with which the warp fades out beside the face, on the eyeballs and on the teeth."""
 
@@ -226,8 +232,10 @@ class PhotoScene:
             self._photo_layer, self._photo_depth, np.float32(TOLERANCE), own, known, new,
         )  # fmt: skip
         layer = kernels.layers_of(triangle, self._layers.layer)
+        kernels.erode(known, layer, max(1, round(RIM * self.pixels_per_cm)))
         extended = own.copy()
         kernels.pull_push(extended, known)
+        kernels.relax(extended, known, SWEEPS)
         radii = [max(1, round(reach * self.pixels_per_cm)) for reach in (REACH_OUT, REACH_EYE, REACH_MOUTH)]
         kernels.extend(own, layer, known, new, extended, *radii)
         kernels.smooth(extended, field)
