@@ -12,11 +12,14 @@ height, from its frontal place towards the front, and slides along it until the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..errors import ModelError
+from .correspondence import places
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -34,8 +37,6 @@ IDENTITY_VARIANCE_KEPT = 0.9995
 class LandmarkBasis:
     """A model's bases at N landmarks; float64, cm, head frame. S places on the path of each sliding landmark."""
 
-    points: np.ndarray  # (N,) int64: index of the landmark in its scheme (0–67 or 0–477)
-    scheme: int  # 68 or 478
     mean: Tensor  # (N, 3)
     identity: Tensor  # (N, 3, Kr) along the rotated directions
     expression: Tensor  # (N, 3, Ks)
@@ -60,29 +61,22 @@ def gather(basis: Tensor, triangle_vertices: np.ndarray, barycentric: np.ndarray
     return np.einsum("...nkc,nk->...nc", picked, np.asarray(barycentric, dtype=np.float64))
 
 
-def landmark_basis(model: MorphableModel, scheme: int = 68) -> LandmarkBasis:
-    """Gather ``model``'s bases at its 68 (or 478) landmarks. Cached on the model.
-
-    Raises :class:`ValueError` when the model has no landmarks of that scheme.
-    """
-    cached: dict[int, LandmarkBasis] = vars(model).setdefault("_landmark_basis", {})
-    if scheme not in cached:
-        embedding = model.landmarks68 if scheme == 68 else model.landmarks478
-        if embedding is None:
-            raise ValueError(f"model {model.name!r} has no {scheme} landmarks")
-        cached[scheme] = _gather_all(model, embedding, scheme)
-    return cached[scheme]
+def landmark_basis(model: MorphableModel, mediapipe: bool) -> LandmarkBasis:
+    """``model``'s bases at the 68 landmarks as MediaPipe (or any other detector) places them. Cached on the model."""
+    cached: dict[bool, LandmarkBasis] = vars(model).setdefault("_landmark_basis", {})
+    if mediapipe not in cached:
+        cached[mediapipe] = _gather_all(model, *places(model, mediapipe))
+    return cached[mediapipe]
 
 
-def _gather_all(model: MorphableModel, embedding: Any, scheme: int) -> LandmarkBasis:
-    faces = np.asarray(model.faces.cpu() if isinstance(model.faces, Tensor) else model.faces)
-    triangles = faces[np.asarray(embedding.triangle)]
-    weights = np.asarray(embedding.barycentric, dtype=np.float64)
-    points = np.arange(len(triangles))
+def _gather_all(model: MorphableModel, triangles: np.ndarray, barycentric: np.ndarray, slide: bool) -> LandmarkBasis:
+    weights = np.asarray(barycentric, dtype=np.float64)
     mean = gather(model.mean, triangles, weights)
-    if scheme == 68:
+    if np.linalg.svd(mean - mean.mean(axis=0), compute_uv=False)[2] < 1.0:
+        raise ModelError(f"the landmarks of the model {model.name!r} ({model.source}) do not span a face; rebuild it")
+    if slide:
         sliding = np.array(SLIDING)
-        path_tri, path_w, path_normal = _contour_paths(model, faces, mean, sliding)
+        path_tri, path_w, path_normal = _contour_paths(model, np.asarray(model.faces), mean, sliding)
     else:
         sliding = np.zeros(0, dtype=np.int64)
         path_tri, path_w = np.zeros((0, PATH_STEPS, 3), dtype=np.int64), np.zeros((0, PATH_STEPS, 3))
@@ -106,8 +100,6 @@ def _gather_all(model: MorphableModel, embedding: Any, scheme: int) -> LandmarkB
         return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))
 
     return LandmarkBasis(
-        points=points,
-        scheme=scheme,
         mean=t(mean),
         identity=t(np.einsum("knc,kr->ncr", identity, rotate)),
         expression=t(expression.transpose(1, 2, 0)),
@@ -139,8 +131,7 @@ def _contour_paths(
     ``(C, S, 3)``, barycentric weights ``(C, S, 3)`` and the mean mesh's normals ``(C, S, 3)``.
     """
     vertices = model.mean.detach().cpu().double().numpy()
-    part = np.asarray(model.part.cpu() if isinstance(model.part, Tensor) else model.part)
-    skin = faces[part == list(model.part_names).index("skin")]
+    skin = faces[model.part == model.part_names.index("skin")]
     corner, edge1, edge2 = vertices[skin[:, 0]], vertices[skin[:, 1]], vertices[skin[:, 2]]
     edge1, edge2 = edge1 - corner, edge2 - corner
     axis_z = float(mean68[[0, 16], 2].mean())

@@ -20,7 +20,7 @@ from ..rendering.cameras import rotation_to_euler
 from ..types import EMOTIONS, FaceFit
 from . import detectors
 from .basis import landmark_basis
-from .detectors import Detection, Detector, FileDetector
+from .detectors import KINDS, Detection, Detector, FileDetector
 from .images import Photo, load_array, load_photo
 from .priors import expression_prior
 from .quality import check_detection, check_fit, landmark_sigma
@@ -140,28 +140,23 @@ def _find(
 
 
 def _solve_all(faces: Sequence[_Face], model: MorphableModel, device: str) -> list[FaceFit]:
-    """Solve the faces that have not failed, in batches of one kind of contour; order is kept."""
+    """Solve the faces that have not failed, in batches of one kind of landmarks; order is kept."""
     results: dict[int, FaceFit] = {i: f.failed for i, f in enumerate(faces) if f.failed is not None}
-    for contour in ("visible", "anatomical"):
-        todo = [
-            i for i, f in enumerate(faces)
-            if f.failed is None and f.detection is not None and f.detection.contour == contour
-        ]  # fmt: skip
+    for kind in KINDS:
+        todo = [i for i, f in enumerate(faces) if f.failed is None and f.detection is not None and f.detection.kind == kind]
         for start in range(0, len(todo), BATCH):
             part = todo[start : start + BATCH]
-            solved = _solve(
-                [faces[i].blank for i in part], [faces[i].detection for i in part], model, contour == "visible", device
-            )  # type: ignore[arg-type]
-            results.update(zip(part, solved, strict=True))
+            found = [d for i in part if (d := faces[i].detection) is not None]
+            results.update(zip(part, _solve([faces[i].blank for i in part], found, model, kind, device), strict=True))
     return [results[i] for i in range(len(faces))]
 
 
 def _solve(
-    blanks: Sequence[FaceFit], found: Sequence[Detection], model: MorphableModel, slide: bool, device: str
+    blanks: Sequence[FaceFit], found: Sequence[Detection], model: MorphableModel, kind: str, device: str
 ) -> list[FaceFit]:
     from ..faces import nearest_emotion
 
-    basis = landmark_basis(model).to(device)
+    basis = landmark_basis(model, kind == "mediapipe").to(device)
     prior = expression_prior(model, [d.blendshapes for d in found]).to(device)
     pixels = torch.from_numpy(np.stack([d.landmarks68 for d in found])).to(device)
     problem = Problem(
@@ -170,7 +165,7 @@ def _solve(
         size=torch.tensor([[b.width, b.height] for b in blanks], dtype=torch.float64, device=device),
         focal=torch.full((len(blanks),), torch.nan, dtype=torch.float64, device=device),
         prior=prior,
-        slide=slide,
+        slide=kind == "visible",
     )
     solution = solve(basis, problem)
     identity = (solution.identity @ basis.to_identity.T).cpu().numpy()

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..types import Cameras, FaceFit
+from .correspondence import places
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -104,7 +105,8 @@ def _draw_mesh(
     picture = np.asarray(canvas, dtype=np.float32)
     alpha = np.where(covered, 0.42, 0.0)[..., None]
     mixed = np.uint8(np.round(picture * (1 - alpha) + mesh * alpha))
-    points = model.landmarks(vertices)[0].numpy() @ np.asarray(fit.R).T + fit.t
+    corners68, weights68, _ = places(model, fit.landmarks_478 is not None)
+    points = np.einsum("nkc,nk->nc", vertices[0].numpy()[corners68], weights68) @ np.asarray(fit.R).T + fit.t
     flat = points @ np.asarray(fit.K).T
     return Image.fromarray(mixed), flat[:, :2] / flat[:, 2:]
 

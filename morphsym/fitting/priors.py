@@ -25,27 +25,32 @@ if TYPE_CHECKING:
 TIED_NERVES = ("jaw", "tongue")
 """Unsided shapes of these move both halves as one: a bone and a midline muscle cannot be weak on one side."""
 
-REST_SIGMA = 0.35
+REST_SIGMA = 0.3
 """Prior standard deviation of a coefficient that no detector measured (range 0 to 1)."""
 
 TIE_SIGMA = 0.15
 """Standard deviation of the left–right difference of a split shape that is not tied."""
 
 BLENDSHAPE_SIGMA: Mapping[str, float] = {
-    "eyeBlink": 0.15,
+    "eyeBlink": 0.16,
     "eyeLook": 0.05,  # landmarks hardly see gaze: what MediaPipe read stays
-    "eyeSquint": 0.3,
-    "eyeWide": 0.25,
-    "jawOpen": 0.15,
-    "mouthSmile": 0.2,
-    "browInnerUp": 0.25,
-    "browOuterUp": 0.35,
-    "browDown": 0.35,
-    "mouthFrown": 0.3,
+    "eyeSquint": 0.28,
+    "eyeWide": 0.24,
+    "jaw": 0.1,
+    "jawOpen": 0.07,
+    "mouth": 0.2,
+    "mouthLeft": 0.1,
+    "mouthRight": 0.1,
+    "mouthSmile": 0.13,
+    "mouthFrown": 0.22,
     "": 0.25,
 }
 """How far MediaPipe's score is trusted, by the longest matching prefix of the shape's ARKit name: standard deviation of
-coefficient minus score."""
+coefficient minus score on 200 ICT-FaceKit renders with known coefficients (docs/design/fitting.md)."""
+
+UNTRUSTED = ("brow", "cheekSquint", "noseSneer")
+"""Shapes whose score says little (|r| < 0.2 with the true coefficient) or is biased (browInnerUp reads 0.5 too high on
+renders): they are left to the landmarks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +78,12 @@ def blendshape_values(
 ) -> tuple[np.ndarray, np.ndarray]:
     """MediaPipe's scores by sided shape: values ``(Ks,)`` and which shapes have one, ``(Ks,)`` bool.
 
-    A shape that MediaPipe measures without a side (``browInnerUp``, ``cheekPuff``) gives its score to both halves.
+    Shapes of :data:`UNTRUSTED` count as not measured. A shape that MediaPipe measures without a side (``browInnerUp``, ``cheekPuff``) gives its score to both halves.
     """
     values, known = np.zeros(len(sided)), np.zeros(len(sided), dtype=bool)
     for k, name in enumerate(sided.names):
+        if name.startswith(UNTRUSTED):
+            continue
         for candidate in (name, source_names[int(sided.source[k])], arkit_name(name), _without_side(name)):
             if candidate in scores:
                 values[k], known[k] = float(scores[candidate]), True

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UsageError
-from .base import Detection, Detector
+from .base import KINDS, Detection, Detector
 from .file import FileDetector
 
 NAMES = ("mediapipe", "face-alignment", "face-alignment-3d")
 """Detectors that need no file; a landmark file goes through :class:`FileDetector`."""
 
-__all__ = ["NAMES", "Detection", "Detector", "FileDetector", "get"]
+__all__ = ["KINDS", "NAMES", "Detection", "Detector", "FileDetector", "get"]
 
 
 def get(name: str, offline: bool = False) -> Detector:

@@ -11,6 +11,13 @@ import numpy as np
 from ...errors import InputError
 
 
+Kind = Literal["mediapipe", "visible", "anatomical"]
+"""What 68 points mean: a subset of MediaPipe's mesh; or Multi-PIE/iBUG points whose contour (0–16) follows the silhouette
+that is seen, or the jaw itself."""
+
+KINDS: tuple[Kind, ...] = ("mediapipe", "visible", "anatomical")
+
+
 @dataclass(frozen=True, eq=False)
 class Detection:
     """The landmarks of one face. Pixels; centres at half-integers, origin top left; the subject's right jaw is point 0."""
@@ -21,7 +28,7 @@ class Detection:
     detector: str  # 'mediapipe', 'face-alignment', 'file', …
     landmarks478: np.ndarray | None = None  # (478, 2) float64, MediaPipe's order
     blendshapes: Mapping[str, float] | None = None  # MediaPipe's scores by ARKit name
-    contour: Literal["visible", "anatomical"] = "visible"  # do points 0–16 follow the silhouette that is seen?
+    kind: Kind = "visible"  # what the 68 points are; see Kind
     note: str = ""  # what had to be done to find it ('found in an enlarged crop')
 
 

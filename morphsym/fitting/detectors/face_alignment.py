@@ -19,7 +19,7 @@ import torch
 
 from ... import weights
 from ...errors import InputError, MissingDependencyError
-from .base import Detection, box_of, by_size, check_image
+from .base import Detection, Kind, box_of, by_size, check_image
 
 WEIGHTS = {"face-alignment": "face-alignment-2d", "face-alignment-3d": "face-alignment-3d"}
 
@@ -61,9 +61,9 @@ class FaceAlignmentDetector:
         detections = []
         for p, s, b in zip(points or [], scores or [], boxes if boxes is not None else [], strict=True):
             xy = np.asarray(p, dtype=np.float64)[:, :2] + 0.5  # its pixel centres are at integers
-            visible = "visible" if self.name == "face-alignment" else "anatomical"
+            kind: Kind = "visible" if self.name == "face-alignment" else "anatomical"
             score = float(np.mean(s)) if s is not None else float(b[4])
-            detections.append(Detection(xy, box_of(xy), score, self.name, contour=visible))  # type: ignore[arg-type]
+            detections.append(Detection(xy, box_of(xy), score, self.name, kind=kind))
         return by_size(detections)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from .base import Detection, box_of, check_image
+from .base import Detection, Kind, box_of, check_image
 from .mediapipe import SUBSET_68
 
 SUFFIXES = (".pts", ".csv", ".json", ".npz")
@@ -65,14 +65,10 @@ class FileDetector:
                 f"pixels (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}); are they for another size?"
             )
         full = self._points if len(self._points) == 478 else None
-        subset = self._extra.get("landmarks_68")
-        if subset is None:
-            subset = self._points if full is None else self._points[list(SUBSET_68)]
-        return [
-            Detection(
-                subset, box_of(self._points), float("nan"), self.name, full, self._extra.get("blendshapes"), "visible"
-            )
-        ]
+        subset = self._points if full is None else self._points[list(SUBSET_68)]
+        kind: Kind = "visible" if full is None else "mediapipe"
+        scores = self._extra.get("blendshapes")
+        return [Detection(subset, box_of(self._points), float("nan"), self.name, full, scores, kind)]
 
 
 def read_landmarks(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class MediaPipeDetector:
         if self._landmarker is None:
             with _quiet():
                 self._landmarker = _create(self._task, self._max_faces)
+            # MediaPipe's own __del__ fails noisily when the interpreter is already going down.
+            weakref.finalize(self, self._landmarker.close)
         result = self._landmarker.detect(
             mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         )
@@ -76,7 +79,7 @@ class MediaPipeDetector:
             shapes = {c.category_name: float(c.score) for c in scores if c.category_name != "_neutral"}
             subset = xy[list(SUBSET_68)]
             detections.append(
-                Detection(subset, box_of(xy), float("nan"), self.name, xy, shapes, contour="visible", note=note)
+                Detection(subset, box_of(xy), float("nan"), self.name, xy, shapes, kind="mediapipe", note=note)
             )
         return detections
 
@@ -160,7 +163,7 @@ def _mapped(detection: Detection, back: Any) -> Detection:
     points = back(detection.landmarks478)
     return Detection(
         points[list(SUBSET_68)], box_of(points), detection.score, detection.detector, points,
-        detection.blendshapes, detection.contour, detection.note,
+        detection.blendshapes, detection.kind, detection.note,
     )  # fmt: skip
 
 
