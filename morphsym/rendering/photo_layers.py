@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from ..errors import RenderError
 from ..types import Unit
 from . import cameras as cams
 from .photo_kernels import EYE_LEFT, EYE_RIGHT, FACE, MOUTH, STILL
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MOVES = 0.1
 """cm: what no facial muscle can move further than this does not belong to the face that moves."""
+
+MISFIT = 0.25
+"""Mean landmark error over the outer eye distance from which a fit is not one of this photo."""
 
 INSIDE = 0.6
 """cm behind the lips from where skin near the mouth counts as the inside of the mouth."""
@@ -121,7 +125,8 @@ def register(model: MorphableModel, vertices: np.ndarray, unit: Unit) -> np.ndar
     functions, from broad to narrow, with a ridge), fade out away from it, and are added to the fitted and to every
     edited mesh alike: they move where texture is taken from, not what the edit does. MediaPipe's lips, lids and brows
     are used where the fit and the model have them, else the 68 landmarks; the outline's 17 landmarks slide along a
-    face, so only their distance across the outline counts, and only broadly.
+    face, so only their distance across the outline counts, and only broadly. Raises :class:`RenderError` where mesh and
+    landmarks are far apart.
     """
     camera = unit.camera
     marks = np.asarray(unit.landmarks, np.float64)
@@ -137,6 +142,13 @@ def register(model: MorphableModel, vertices: np.ndarray, unit: Unit) -> np.ndar
         targets = np.concatenate([targets[:17], targets[27:36], photo[index] * scale + shift])
     pixels, _ = cams.project(camera, torch.from_numpy(points.astype(np.float32))[None])
     residual = targets - pixels[0].numpy()
+    eyes = float(np.linalg.norm(marks[36] - marks[45]))
+    error = float(np.linalg.norm(residual[17:], axis=1).mean())
+    if not error < MISFIT * eyes:
+        raise RenderError(
+            f"unit {unit.unit!r}: the fitted face is {error:.0f} pixels off its landmarks, more than {MISFIT:.0%} of "
+            "the distance between the eyes; fit the photo again"
+        )
     along = np.gradient(marks[:17], axis=0)
     across = np.stack([-along[:, 1], along[:, 0]], -1) / np.maximum(np.linalg.norm(along, axis=1), 1e-6)[:, None]
     residual[:17] = (residual[:17] * across).sum(1, keepdims=True) * across

@@ -48,6 +48,9 @@ RIM = 0.2
 SWEEPS = 6
 """Of Laplace's equation, after a pyramid has given the warp beside the face its large shape."""
 
+ONE_SIDED = 0.05
+"""An edit that moves one half less than this share of the other is an edit of the other half."""
+
 REACH_OUT, REACH_EYE, REACH_MOUTH = 1.0, 0.12, 0.22
 """cm: sigma with which the warp fades out beside the face, on the eyeballs and on the teeth."""
 
@@ -258,9 +261,7 @@ class PhotoScene:
     def _sides(self, vertices: Tensor) -> list[str]:
         """Which half each edit moves: 'left', 'right' or 'both'."""
         left = torch.as_tensor(np.asarray(self.model.hemiface_left))
-        moved = (torch.as_tensor(vertices).cpu() - self.fitted).abs().amax(-1) > 1e-4
-        out = []
-        for m in moved:
-            on_left, on_right = bool((m & (left > 0.99)).any()), bool((m & (left < 0.01)).any())
-            out.append("left" if on_left and not on_right else "right" if on_right and not on_left else "both")
-        return out
+        moved = (torch.as_tensor(vertices).cpu() - self.fitted).norm(dim=-1)
+        on_left, on_right = moved[:, left > 0.99].sum(1), moved[:, left < 0.01].sum(1)
+        both = (on_left >= ONE_SIDED * on_right) & (on_right >= ONE_SIDED * on_left)
+        return ["both" if b else "left" if m else "right" for b, m in zip(both.tolist(), (on_left > on_right).tolist())]
