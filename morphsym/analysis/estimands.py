@@ -130,7 +130,7 @@ def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cel
             rows = block.rows
             keep = np.ones(len(rows), dtype=bool)
             if "side" in over:
-                if block.contrast not in ("TE", "IE", "AE"):
+                if block.contrast.removesuffix("_slope") not in ("TE", "IE", "AE"):
                     continue
                 keep = rows["side"].isin(["left", "right"]).to_numpy()
                 if rows.loc[keep, "side"].nunique() < 2:
@@ -160,7 +160,7 @@ def _average(
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
     """Subject means of the rows ``keep``, grouped by the labels; columns ordered by cell, then classifier."""
     key = ["emotion", "side", "strength", "region"]
-    groups = label.groupby(key, sort=True, observed=True)
+    groups = label.groupby(key, sort=True, observed=True, dropna=False)
     cell = groups.ngroup().to_numpy()
     index = groups.size().index.to_frame(index=False)
     S, C, K = len(subjects), len(classifiers), len(index)

@@ -41,7 +41,9 @@ class Targets:
     unknown: tuple[int, str]  # prediction rows whose condition is not in the table: how many, one example
 
     def values(self, outcome: str) -> np.ndarray:
-        """(N, C) float64 target values of ``outcome`` ('logit' or 'probability')."""
+        """(N, C) float64 target values of ``outcome``, one of ``records.OUTCOMES``."""
+        if outcome == "top1":
+            return np.where(self.hit < 0, np.nan, self.hit.astype(np.float64))
         return self.logit if outcome == "logit" else self.probability
 
 

@@ -10,13 +10,16 @@ import pandas as pd
 
 from ..errors import UsageError
 
-CONTRASTS = ("TE", "IE", "AE", "side_bias", "mirror_bias", "null_error", "rerender")
-"""Paired contrasts of a unit. TE = IE + AE exactly. Negative: the output falls as symmetry falls."""
+CONTRASTS = ("TE", "IE", "AE", "side_bias", "mirror_bias", "null_error", "rerender", "TE_slope", "IE_slope", "AE_slope")
+"""Paired contrasts of a unit. TE = IE + AE exactly. Negative: the output falls as symmetry falls. The slopes are per
+unit of strength, over the doses with the baseline as dose 0."""
 
-OUTCOMES = ("logit", "probability")
-"""``logit``: centred logit of the unit's emotion. ``probability``: the classifier's probability of it."""
+OUTCOMES = ("logit", "probability", "top1")
+"""``logit``: centred logit of the unit's emotion. ``probability``: the classifier's probability of it. ``top1``: 1
+where the largest logit is that of the emotion, else 0."""
 
 TESTS = ("wilcoxon", "paired_t", "sign_flip", "sign")
+"""Tests of every contrast. Beside them ``tost`` (TE, IE, AE, the biases), ``page`` (slopes), ``mcnemar`` (top1)."""
 
 EFFECT_COLUMNS = (
     # the columns of DESIGN.md section 6, in that order
@@ -80,7 +83,7 @@ class AnalysisOptions:
     primary_region: str | None = None  # 'all' if it is in the design, else the first region
     correction: str = "holm"  # holm | fdr_bh
     zero_method: str = "wilcox"  # as in scipy.stats.wilcoxon: zero differences are dropped
-    sesoi: Mapping[str, float] = field(default_factory=lambda: {"logit": 0.1, "probability": 0.01})
+    sesoi: Mapping[str, float] = field(default_factory=lambda: {"logit": 0.1, "probability": 0.01, "top1": 0.05})
     """Smallest effect of interest, by outcome, in its own units: TOST tests |effect| < sesoi."""
 
     def __post_init__(self) -> None:
@@ -132,6 +135,9 @@ class Analysis:
     decomposition: pd.DataFrame
     """TE, IE, AE with intervals in one row: source, classifier, emotion, side, strength, region, outcome, TE, TE_low,
     TE_high, IE, …, AE_high, asymmetry_share (AE / TE; empty where TE's interval holds 0), n_subjects, pooled."""
+    flips: pd.DataFrame
+    """Decision flips by strength: source, classifier, emotion, side, region, arm (unilateral | matched), strength,
+    pooled, n_units, n_flipped, share, median_flip_dose, n_returned."""
     summary: dict[str, Any]
     """Machine readable, json-able: what was asked, the rules, counts, k of n, verdicts."""
     options: AnalysisOptions

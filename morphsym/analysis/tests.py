@@ -237,6 +237,15 @@ def tost(values: np.ndarray, bound: float) -> TestResult:
     return out
 
 
+def mcnemar(values: np.ndarray) -> TestResult:
+    """Exact McNemar test of differences in {−1, 0, 1}: a binomial test of the discordant pairs, whose smaller number is
+    the statistic (``statsmodels.stats.contingency_tables.mcnemar(exact=True)``). One pair a subject."""
+    result = sign(values)
+    result.statistic[:] = np.minimum((values > 0).sum(axis=0), (values < 0).sum(axis=0))
+    result.note[result.note == "all differences are zero"] = "no discordant pair"
+    return TestResult("mcnemar", result.statistic, result.p_value, result.mc_error, result.note)
+
+
 def run(name: str, values: np.ndarray, *, permutations: int, seed: int, zero_method: str) -> TestResult:
     """The test called ``name``."""
     if name == "wilcoxon":

@@ -63,14 +63,15 @@ def _clause(row: pd.Series, verdict: str, options: AnalysisOptions) -> str:
     return f"is inconclusive ({number(row['estimate'], digits)}, {span}, {why})"
 
 
-def verdicts(primary: pd.DataFrame, equivalence_p: np.ndarray, options: AnalysisOptions) -> pd.DataFrame:
-    """One row a source × classifier from the rows of the primary test (contrasts TE, IE, AE; see RULES).
+def verdicts(effects: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
+    """One row a source × classifier from the primary rows of ``effects`` (contrasts TE and AE; see RULES).
 
-    ``equivalence_p`` (rows of ``primary``): Holm-corrected TOST p. Columns: source, classifier, total, asymmetry,
-    sentence, te, te_low, te_high, te_p_adjusted, te_equivalence_p, ae, …, asymmetry_share, strength, region, outcome,
-    n_subjects, n_units, n_excluded, note.
+    Columns: source, classifier, total, asymmetry, sentence, te, te_low, te_high, te_p_adjusted, te_equivalence_p, te_dz,
+    ae, …, asymmetry_share, strength, region, outcome, n_subjects, n_units, n_excluded, note.
     """
-    primary = primary.reset_index(drop=True)
+    mine = effects[effects["primary"] & effects["contrast"].isin(("TE", "AE"))]
+    primary = mine[mine["test"].isin((options.primary_test, "none"))]
+    equivalence = mine[mine["test"] == "tost"].set_index(["source", "classifier", "contrast"])["p_holm"]
     out: list[dict[str, Any]] = []
     for (source, classifier), group in primary.groupby(["source", "classifier"], sort=False):
         record: dict[str, Any] = {"source": source, "classifier": classifier}
@@ -85,7 +86,8 @@ def verdicts(primary: pd.DataFrame, equivalence_p: np.ndarray, options: Analysis
                 notes.append(f"{contrast}: {reason}")
                 record |= {f"{key}{x}": np.nan for x in ("", "_low", "_high", "_p_adjusted", "_equivalence_p", "_dz")}
                 continue
-            row, q = rows.iloc[0], float(equivalence_p[rows.index[0]])
+            row = rows.iloc[0]
+            q = float(equivalence.get((source, classifier, contrast), np.nan))  # type: ignore[arg-type]
             record[name] = state(row, q, options.alpha)
             clauses[contrast] = _clause(row, record[name], options)
             record |= {
