@@ -43,11 +43,10 @@ def checks(conditions: pd.DataFrame) -> list[Check]:
     ok = conditions[conditions["status"] == "ok"]
     if "realised_asymmetry" not in ok.columns or "realised_intensity" not in ok.columns:
         return [Check("The edit is measured on the mesh", None, "the table has no realised asymmetry or intensity")]
-    base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_asymmetry", "realised_intensity"]]
-    base.columns = ["asymmetry0", "intensity0"]
-    unilateral = ok[(ok["arm"] == "unilateral") & ok["side"].isin(["left", "right"])].join(base, on="unit", how="inner")
+    base = _baseline(ok, realised_asymmetry="asymmetry0", realised_intensity="intensity0")
+    unilateral = ok[(ok["arm"] == "unilateral") & ok["side"].isin(["left", "right"])].merge(base, on="unit")
     moving = unilateral[(unilateral["intensity0"] > _REST_MM) & (unilateral["strength"] > 0)]
-    matched = ok[ok["arm"] == "matched"].join(base, on="unit", how="inner")
+    matched = ok[ok["arm"] == "matched"].merge(base, on="unit")
     pairs = matched.merge(moving, on=_PAIR, suffixes=("", "_u"))
     found = [_manipulated(moving), _symmetric(pairs), _as_intense(pairs), _untouched(moving, ok), _covered(ok)]
     resting = unilateral["unit"].nunique() - moving["unit"].nunique()
@@ -55,6 +54,11 @@ def checks(conditions: pd.DataFrame) -> list[Check]:
         text = f"{f.plural(resting, 'unit')} show no expression (such as a neutral face), so that there is nothing to weaken"
         found.append(Check("Units at rest", None, text))
     return [c for c in found if c is not None]
+
+
+def _baseline(ok: pd.DataFrame, **renamed: str) -> pd.DataFrame:
+    """Columns of the baseline under other names, one row a unit."""
+    return ok.loc[ok["arm"] == "baseline", ["unit", *renamed]].rename(columns=renamed)
 
 
 def _manipulated(moving: pd.DataFrame) -> Check | None:
@@ -95,11 +99,10 @@ def _as_intense(pairs: pd.DataFrame) -> Check | None:
 def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
     if moving.empty or not {"realised_left", "realised_right"} <= set(ok.columns):
         return None
-    base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_left", "realised_right"]]
-    both = moving.join(base, on="unit", rsuffix="0")
+    both = moving.merge(_baseline(ok, realised_left="left0", realised_right="right0"), on="unit")
     left = (both["side"] == "left").to_numpy()
-    other = np.where(left, both["realised_right"] - both["realised_right0"], both["realised_left"] - both["realised_left0"])
-    edited = np.where(left, both["realised_left"] - both["realised_left0"], both["realised_right"] - both["realised_right0"])
+    other = np.where(left, both["realised_right"] - both["right0"], both["realised_left"] - both["left0"])
+    edited = np.where(left, both["realised_left"] - both["left0"], both["realised_right"] - both["right0"])
     share = np.abs(other).mean() / max(np.abs(edited).mean(), 1e-12)
     detail = (
         f"the other half changes by {f.number(np.abs(other).mean(), 3)} mm on average, {f.number(100 * share, 1)} % of "

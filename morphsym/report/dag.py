@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -57,6 +58,7 @@ ALT = (
 )
 
 
+@cache
 def causal_graph() -> Drawn:
     """The figure, for wide and narrow pages."""
 

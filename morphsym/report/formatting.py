@@ -120,9 +120,10 @@ def labels(names: Sequence[str], limit: int = 26) -> dict[str, str]:
     """A short label for every name, unique: names that would collide when shortened are shortened less."""
     cleaned = {n: clean(n, 10_000) for n in names}
     out = {n: shorten(c, limit) for n, c in cleaned.items()}
-    for n, short in list(out.items()):
-        if sum(v == short for v in out.values()) > 1:
-            out[n] = shorten(cleaned[n], 3 * limit)
+    while limit < max(map(len, cleaned.values()), default=0) and len(set(out.values())) < len(set(cleaned.values())):
+        limit *= 2
+        seen = list(out.values())
+        out = {n: shorten(cleaned[n], limit) if seen.count(s) > 1 else s for n, s in out.items()}
     return out
 
 

@@ -127,7 +127,9 @@ def draw(name: str, title: str, alt: str, build: Callable[[float], Figure], capt
     """Build and save one figure twice: ``build(width in inches) -> Figure``."""
     with drawing():
         wide = build(WIDE)
-        svg, png = to_svg(wide), to_png(wide)
+        svg = to_svg(wide)
+        wide.set_layout_engine("none")  # the places are found; finding them again would only take time
+        png = to_png(wide)
         width, height = wide.get_size_inches() * 96
         narrow = to_svg(build(NARROW))
     return Drawn(name, title, alt, svg, png, narrow, round(width), round(height), caption)
