@@ -4,7 +4,7 @@ from .appearance import Appearance, compose, fitzpatrick, sample_appearance, ski
 from .arkit import ARKIT_NAMES
 from .model import Embedding, MorphableModel
 from .people import paint, sample_people
-from .presets import emotion_preset, nearest_emotion, presets
+from .presets import emotion_preset, load_presets, nearest_emotion
 from .registry import ModelEntry, list_models, load_model
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "load_model",
     "nearest_emotion",
     "paint",
-    "presets",
+    "load_presets",
     "sample_appearance",
     "sample_people",
     "skin_colour",

@@ -58,7 +58,7 @@ class Presets:
 
 
 @cache
-def presets() -> Presets:
+def load_presets() -> Presets:
     """What ``assets/presets/emotions.yaml`` says."""
     with open(resources.asset("presets/emotions.yaml"), encoding="utf-8") as f:
         raw: dict[str, Any] = yaml.safe_load(f)
@@ -99,7 +99,7 @@ def emotion_preset(
 
     Raises :class:`UsageError` for an unknown emotion or value, or a model whose shapes have no ARKit names.
     """
-    known = presets()
+    known = load_presets()
     if emotion not in known.emotions:
         raise UsageError(f"expression must be one of {', '.join(EMOTIONS)}; got {emotion!r}")
     if not 0.0 <= intensity <= 1.0:
@@ -141,9 +141,9 @@ def nearest_emotion(model: MorphableModel, coefficients: np.ndarray) -> tuple[st
     """
     if model not in _templates:
         names, rows = [], []
-        for emotion in presets().emotions:
+        for emotion in load_presets().emotions:
             if emotion != "neutral":
-                for side in ("left", "right") if presets().emotions[emotion].unilateral else (None,):
+                for side in ("left", "right") if load_presets().emotions[emotion].unilateral else (None,):
                     names.append(emotion)
                     rows.append(emotion_preset(model, emotion, side=side))
         stacked = np.stack(rows).astype(np.float64)

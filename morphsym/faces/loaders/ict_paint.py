@@ -7,6 +7,12 @@ import numpy as np
 from ..split import MIRROR68, smoothstep
 
 
+BROW_HALF_HEIGHT = (0.42, 0.46, 0.45, 0.36, 0.20)
+BROW_DROP = (0.48, 0.50, 0.50, 0.40, 0.20)
+"""cm at the five landmarks of a brow from the inner end: painted half height, and how far below them its middle runs. The
+landmarks lie on the upper brow ridge; so placed, MediaPipe reads a mean browInnerUp of .3 on neutral faces (.7 undropped)."""
+
+
 def paint_masks(
     mean: np.ndarray,
     faces: np.ndarray,
@@ -55,11 +61,11 @@ def paint_masks(
 
     brow = np.zeros(len(v))
     lid = np.zeros(len(v))
-    thick = (0.55, 0.55, 0.50, 0.40, 0.22)
+    thick = BROW_HALF_HEIGHT
     for line in (p[22:27], p[17:22][::-1]):
         dense = _resample(line, 40)
         half = np.interp(np.linspace(0, 4, 40), range(5), thick)
-        dense[:, 1] -= 0.25 * half  # the landmarks sit on the upper half of the brow
+        dense[:, 1] -= np.interp(np.linspace(0, 4, 40), range(5), BROW_DROP)
         distance = np.linalg.norm(v[:, None, :2] - dense[None, :, :2], axis=2) / half
         near = distance.min(axis=1)
         brow = np.maximum(brow, 1.0 - smoothstep((near - 0.5) / 0.5))
