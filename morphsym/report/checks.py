@@ -35,7 +35,9 @@ def arm_table(conditions: pd.DataFrame) -> pd.DataFrame:
     table = table.reset_index()
     order = ["original", "baseline", "null", "mirrored_baseline", "matched", "unilateral", "mirrored_unilateral"]
     rank = {a: i for i, a in enumerate(order)}
-    return table.sort_values(["arm", "strength"], key=lambda c: c.map(rank) if c.name == "arm" else c, ignore_index=True)
+    return table.sort_values(
+        ["arm", "strength"], key=lambda c: c.map(rank) if c.name == "arm" else c, ignore_index=True
+    )
 
 
 def checks(conditions: pd.DataFrame) -> list[Check]:
@@ -51,7 +53,7 @@ def checks(conditions: pd.DataFrame) -> list[Check]:
     found = [_manipulated(moving), _symmetric(pairs), _as_intense(pairs), _untouched(moving, ok), _covered(ok)]
     resting = unilateral["unit"].nunique() - moving["unit"].nunique()
     if resting and len(moving):
-        text = f"{f.plural(resting, 'unit')} show no expression (such as a neutral face), so that there is nothing to weaken"
+        text = f"{f.plural(resting, 'unit')} at rest (such as a neutral face): there is nothing to weaken"
         found.append(Check("Units at rest", None, text))
     return [c for c in found if c is not None]
 
@@ -93,7 +95,9 @@ def _as_intense(pairs: pd.DataFrame) -> Check | None:
         return None
     gap = (pairs["realised_intensity"] - pairs["realised_intensity_u"]).abs() / pairs["intensity0"]
     detail = f"largest difference {f.number(100 * gap.max(), 2)} % of the factual expression"
-    return Check("The matched control keeps as much expression as the weakened face", bool((gap <= _SAME).all()), detail)
+    return Check(
+        "The matched control keeps as much expression as the weakened face", bool((gap <= _SAME).all()), detail
+    )
 
 
 def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
@@ -106,7 +110,8 @@ def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
     share = np.abs(other).mean() / max(np.abs(edited).mean(), 1e-12)
     detail = (
         f"the other half changes by {f.number(np.abs(other).mean(), 3)} mm on average, {f.number(100 * share, 1)} % of "
-        f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend across the midline is part of it"
+        f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend across the midline is "
+        "part of it"
     )
     return Check("The untouched half stays as it was", bool(share < 0.15), detail)
 

@@ -15,8 +15,10 @@ class Citation:
 
 
 FACING_ASYMMETRY = Citation(
-    "Büchner, T., Penzel, N., Guntinas-Lichius, O., & Denzler, J. (2024). Facing Asymmetry – Uncovering the Causal Link "
-    "between Facial Symmetry and Expression Classifiers using Synthetic Interventions. Computer Vision – ACCV 2024. Springer.",
+    "Büchner, T., Penzel, N., Guntinas-Lichius, O., & Denzler, J. (2024). Facing Asymmetry – Uncovering the Causal "
+    "Link "
+    "between Facial Symmetry and Expression Classifiers using Synthetic Interventions. Computer Vision – ACCV 2024. "
+    "Springer.",
     """@inproceedings{buechner2024facing,
   title     = {Facing Asymmetry - Uncovering the Causal Link Between Facial Symmetry and
                Expression Classifiers Using Synthetic Interventions},
@@ -36,7 +38,8 @@ def software(version: str) -> Citation:
     """morphsym itself, in the version that was used."""
     return Citation(
         f"The morphsym developers. morphsym, version {version} [computer software].",
-        f"@software{{morphsym,\n  title   = {{morphsym}},\n  author  = {{{{The morphsym developers}}}},\n  version = {{{version}}}\n}}",
+        "@software{morphsym,\n  title   = {morphsym},\n  author  = {{The morphsym developers}},\n"
+        f"  version = {{{version}}}\n}}",
         "",
     )
 

@@ -35,12 +35,14 @@ EDGES: tuple[tuple[str, str], ...] = (
     ("crop", "output"),
 )
 _WIDE = {
-    "weakness": (0.13, 0.80), "expression": (0.13, 0.40), "asymmetry": (0.42, 0.86), "intensity": (0.42, 0.46),
-    "identity": (0.42, 0.12), "scene": (0.68, 0.13), "image": (0.68, 0.66), "crop": (0.90, 0.13), "output": (0.90, 0.66),
+    "weakness": (0.13, 0.80), "expression": (0.13, 0.40), "asymmetry": (0.42, 0.86),
+    "intensity": (0.42, 0.46), "identity": (0.42, 0.12), "scene": (0.68, 0.13),
+    "image": (0.68, 0.66), "crop": (0.90, 0.13), "output": (0.90, 0.66),
 }  # fmt: skip
 _NARROW = {
-    "weakness": (0.27, 0.93), "expression": (0.77, 0.93), "asymmetry": (0.27, 0.69), "intensity": (0.77, 0.69),
-    "identity": (0.14, 0.42), "image": (0.50, 0.42), "scene": (0.835, 0.42), "crop": (0.16, 0.12), "output": (0.60, 0.12),
+    "weakness": (0.27, 0.93), "expression": (0.77, 0.93), "asymmetry": (0.27, 0.69),
+    "intensity": (0.77, 0.69), "identity": (0.14, 0.42), "image": (0.50, 0.42),
+    "scene": (0.835, 0.42), "crop": (0.16, 0.12), "output": (0.60, 0.12),
 }  # fmt: skip
 _STYLE = {
     "do": ("#fdeadd", VERMILION, "-", 1.6),
@@ -53,7 +55,8 @@ _STYLE = {
 ALT = (
     "Causal graph. The weakness of a side, set by intervention, and the person's expression determine the realised "
     "asymmetry and the realised intensity of the face. Both, with identity, pose, camera, light, skin and background, "
-    "determine the image; the image and the crop determine the classifier's output. Identity, expression, pose, camera, "
+    "determine the image; the image and the crop determine the classifier's output. Identity, expression, pose, "
+    "camera, "
     "light, skin, background and crop are the same for all arms of a unit."
 )
 
@@ -99,6 +102,7 @@ def causal_graph() -> Drawn:
         "The causal model",
         ALT,
         build,
-        "Orange: set by intervention. Blue: the two ways through which it acts. Dashed grey: the same for every arm of a "
+        "Orange: set by intervention. Blue: the two ways through which it acts. Dashed grey: the same for every arm "
+        "of a "
         "unit. The matched control acts on intensity alone; what is left of the total effect is asymmetry.",
     )

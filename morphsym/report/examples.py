@@ -91,21 +91,29 @@ def strip_view(strip: ExampleStrip) -> StripView:
     for arm, side in dict.fromkeys((fr.arm, fr.side) for fr in frames if fr.arm in ("unilateral", "matched")):
         edited = sorted((fr for fr in frames if (fr.arm, fr.side) == (arm, side)), key=lambda fr: fr.strength)
         title = _ARMS[arm].format(side=f"the subject’s {f.clean(side)}" if arm == "unilateral" else f.clean(side))
-        rows.append(Row(title[:1].upper() + title[1:], f.clean(side), tuple(_cell(fr, emotion, shown) for fr in (*start, *edited))))
+        rows.append(
+            Row(
+                title[:1].upper() + title[1:],
+                f.clean(side),
+                tuple(_cell(fr, emotion, shown) for fr in (*start, *edited)),
+            )
+        )
     if not rows and start:
         rows.append(Row("Factual face", "none", tuple(_cell(fr, emotion, shown) for fr in start)))
     return StripView(
-        f.clean(strip.unit, 60), emotion, strip.source, tuple(f.labels(shown, 24).values()), len(classifiers) - len(shown), tuple(rows)
+        f.clean(strip.unit, 60), emotion, strip.source, tuple(f.labels(shown, 24).values()),
+        len(classifiers) - len(shown), tuple(rows),
     )  # fmt: skip
 
 
 def _cell(frame: Frame, emotion: str, classifiers: Sequence[str]) -> Cell:
     heading = {"original": "photo", "baseline": "factual"}.get(frame.arm, f.strength_text(frame.strength))
+    strength = f.strength_text(frame.strength)
     told = {
         "original": f"The untouched photo, {emotion}",
         "baseline": f"Factual face, {emotion}",
-        "unilateral": f"{emotion}, {frame.side} half weakened, strength {f.strength_text(frame.strength)}",
-        "matched": f"{emotion}, both halves weakened equally, matched to {frame.side} strength {f.strength_text(frame.strength)}",
+        "unilateral": f"{emotion}, {frame.side} half weakened, strength {strength}",
+        "matched": f"{emotion}, both halves weakened equally, matched to {frame.side} strength {strength}",
     }[frame.arm]
     readings = tuple(f.number(frame.readings.get(c)) if c in frame.readings else "" for c in classifiers)
     return Cell(image_uri(frame.image), told, heading, readings)
@@ -144,8 +152,8 @@ def examples_from_results(
     if kept is None or kept.empty:
         return []
     kept = kept[kept["arm"].isin(["original", "baseline", "unilateral", "matched"])]
-    units = kept[kept["arm"] == "unilateral"].drop_duplicates("unit")
-    units = units.sort_values("source", key=lambda s: s != "photo", kind="stable")["unit"].head(limit)
+    edited = kept[kept["arm"] == "unilateral"].drop_duplicates("unit")
+    units = edited.sort_values("source", key=lambda s: s != "photo", kind="stable")["unit"].head(limit)
     values = target_logits(kept[kept["unit"].isin(units)], predictions)
     readings = {c: dict(zip(g["classifier"], g["value"], strict=True)) for c, g in values.groupby("condition")}
     root = Path(results).resolve()

@@ -43,7 +43,9 @@ def forest(view: SourceView) -> Drawn | None:
         for row, c in enumerate(shown):
             for part, offset in zip(PARTS, (-0.24, 0.0, 0.24), strict=True):
                 if part in c.parts:
-                    _point(ax, c.parts[part].value, c.parts[part].low, c.parts[part].high, row + offset, CONTRASTS[part])
+                    _point(
+                        ax, c.parts[part].value, c.parts[part].low, c.parts[part].high, row + offset, CONTRASTS[part]
+                    )
         if (widest := f.finite([c.null_error for c in shown])).size and widest.max() > 0:
             ax.axvspan(-widest.max(), widest.max(), color="#ececec", zorder=-1, linewidth=0)
         _rows(ax, [c.label for c in shown], width)
@@ -53,13 +55,16 @@ def forest(view: SourceView) -> Drawn | None:
 
     told = "; ".join(
         f"{c.label}: "
-        + ", ".join(f"{p} {f.number(e.value)} {f.interval(e.low, e.high)}".rstrip(" " + f.MISSING) for p, e in c.parts.items())
+        + ", ".join(
+            f"{p} {f.number(e.value)} {f.interval(e.low, e.high)}".rstrip(" " + f.MISSING) for p, e in c.parts.items()
+        )
         for c in shown
     )
     return draw(
         f"forest_{view.source}",
         "Effect on every classifier",
-        f"Forest plot of the total effect, the intensity part and the asymmetry part for {len(shown)} classifiers. {told}.",
+        f"Forest plot of the total effect, the intensity part and the asymmetry part for {len(shown)} classifiers. "
+        f"{told}.",
         build,
         "Points are means over subjects, bars their confidence intervals; the vertical line is no effect."
         + (" The grey band is what rendering alone does." if any(c.null_error > 0 for c in shown) else ""),
@@ -103,18 +108,25 @@ def dose_response(analysis: Analysis, view: SourceView) -> Drawn | None:
     told = "; ".join(
         f"{c.label}: "
         + ", ".join(
-            f"{p} {f.number(v['estimate'].iloc[0])}" for p in PARTS if len(v := select(top, classifier=c.name, contrast=p))
+            f"{p} {f.number(v['estimate'].iloc[0])}"
+            for p in PARTS
+            if len(v := select(top, classifier=c.name, contrast=p))
         )
         for c in shown
     )
     return draw(
         f"dose_response_{view.source}",
         "Dose and response",
-        f"Curves of TE, IE and AE against strength 0 to {f.strength_text(table['strength'].max())}, one panel for each of "
+        f"Curves of TE, IE and AE against strength 0 to {f.strength_text(table['strength'].max())}, one panel for "
+        "each of "
         f"{f.plural(len(shown), 'classifier')}. At the largest strength: {told}.",
         build,
         "Strength 0 is the factual face. "
-        + ("Bands are confidence intervals." if np.isfinite(table["ci_low"].astype(float)).any() else "One subject: no intervals."),
+        + (
+            "Bands are confidence intervals."
+            if np.isfinite(table["ci_low"].astype(float)).any()
+            else "One subject: no intervals."
+        ),
     )
 
 
@@ -140,13 +152,22 @@ def decomposition(view: SourceView) -> Drawn | None:
         handles = [
             Patch(facecolor="#d6e9f5", edgecolor=BLUE, hatch="////", label=looks[0].name),
             Patch(facecolor=VERMILION, edgecolor="#7d3700", label=looks[1].name),
-            Line2D([], [], marker="o", color="none", markerfacecolor="white", markeredgecolor="#1a1a1a", label=CONTRASTS["TE"].name),
+            Line2D(
+                [],
+                [],
+                marker="o",
+                color="none",
+                markerfacecolor="white",
+                markeredgecolor="#1a1a1a",
+                label=CONTRASTS["TE"].name,
+            ),
         ]
         fig.legend(handles=handles, loc="outside upper left", ncols=3 if width > NARROW else 1, borderaxespad=0.2)
         return fig
 
     told = "; ".join(
-        f"{c.label}: TE {f.number(c.parts['TE'].value)} = IE {f.number(c.parts['IE'].value)} + AE {f.number(c.parts['AE'].value)}"
+        f"{c.label}: TE {f.number(c.parts['TE'].value)} = IE {f.number(c.parts['IE'].value)} + AE "
+        f"{f.number(c.parts['AE'].value)}"
         for c in shown
     )
     return draw(
@@ -161,7 +182,10 @@ def decomposition(view: SourceView) -> Drawn | None:
 def heatmap(analysis: Analysis, view: SourceView) -> Drawn | None:
     """Classifier × emotion: TE and AE, with the numbers written in."""
     cells = {p: _by_emotion(analysis, view, p) for p in ("TE", "AE")}
-    if all(c.size == 0 or not np.isfinite(c.to_numpy(dtype=float)).any() for c in cells.values()) or len(view.emotions) < 2:
+    if (
+        all(c.size == 0 or not np.isfinite(c.to_numpy(dtype=float)).any() for c in cells.values())
+        or len(view.emotions) < 2
+    ):
         return None
     names = [c for c in view.classifiers if any(c.name in m.index for m in cells.values())]
     emotions = [e for e in view.emotions if any(e in m.columns for m in cells.values())]
@@ -198,7 +222,10 @@ def heatmap(analysis: Analysis, view: SourceView) -> Drawn | None:
         return fig
 
     told = "; ".join(
-        f"{c.label}: " + ", ".join(f"{e} {f.number(grids['TE'][i, j])} ({f.number(grids['AE'][i, j])})" for j, e in enumerate(emotions))
+        f"{c.label}: "
+        + ", ".join(
+            f"{e} {f.number(grids['TE'][i, j])} ({f.number(grids['AE'][i, j])})" for j, e in enumerate(emotions)
+        )
         for i, c in enumerate(names)
     )
     return draw(
@@ -299,15 +326,14 @@ def manipulation(table: pd.DataFrame, source: str) -> Drawn | None:
         "What the edit did to the face",
         f"Realised asymmetry and intensity against strength. At the largest strength: {told}.",
         build,
-        "Measured on the 3D mesh. The matched face must lie on the weakened face's intensity and keep its asymmetry low.",
+        "Measured on the 3D mesh. The matched face must lie on the weakened face's intensity and keep its asymmetry "
+        "low.",
     )
 
 
 def pooled_row(analysis: Analysis, view: SourceView, classifier: str, contrast: str) -> Estimate | None:
     """The most pooled row of a contrast at the primary strength and region, as an Estimate, or None."""
-    rows = select(
-        analysis.effects, source=view.source, outcome=view.outcome, classifier=classifier, contrast=contrast
-    )
+    rows = select(analysis.effects, source=view.source, outcome=view.outcome, classifier=classifier, contrast=contrast)
     rows = one_test(rows, analysis.options.primary_test)
     if rows["strength"].notna().any():
         at = rows[(rows["strength"] == view.strength) | rows["strength"].isna() | (rows["strength"] == 0)]
@@ -317,7 +343,7 @@ def pooled_row(analysis: Analysis, view: SourceView, classifier: str, contrast: 
     if rows.empty:
         return None
     depth = rows["pooled"].fillna("").str.count(r"\w+") if "pooled" in rows else pd.Series(0, index=rows.index)
-    return estimate(rows.loc[depth.idxmax()])
+    return estimate(rows.iloc[int(depth.to_numpy().argmax())])
 
 
 def _by_emotion(analysis: Analysis, view: SourceView, contrast: str) -> pd.DataFrame:
@@ -370,7 +396,7 @@ def _rows(ax: Axes, names: Sequence[str], width: float) -> None:
 
 def _legend(fig: Figure, looks: Sequence[Look], width: float) -> None:
     handles = [
-        Line2D([], [], color=k.colour, linestyle=k.line, marker=k.marker, markersize=5.5,
+        Line2D([], [], color=k.colour, linestyle=k.line, marker=k.marker, markersize=5.5,  # type: ignore[arg-type]
                markerfacecolor=k.colour if k.filled else "white", label=k.name)
         for k in looks
     ]  # fmt: skip

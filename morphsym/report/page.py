@@ -174,15 +174,19 @@ def _table_caption(analysis: Analysis, view: SourceView) -> str:
     outcome = "centred logit" if view.outcome == "logit" else "probability"
     sides = "left and right averaged" if {"left", "right"} <= set(view.sides) else f"side: {f.join_words(view.sides)}"
     text = (
-        f"Change of the {outcome} of the shown emotion at strength {f.strength_text(view.strength)}, region {f.clean(view.region)}, "
-        f"averaged over {f.plural(len(view.emotions), 'emotion')} ({sides}). AE / TE: the share of asymmetry, where the total effect is "
+        f"Change of the {outcome} of the shown emotion at strength {f.strength_text(view.strength)}, region "
+        f"{f.clean(view.region)}, "
+        f"averaged over {f.plural(len(view.emotions), 'emotion')} ({sides}). AE / TE: the share of asymmetry, where "
+        "the total effect is "
         "clear and both parts pull in one direction."
     )
     if view.tested:
         options = analysis.options
         text += (
-            f" Brackets: {f.number(100 * options.confidence, 0)} % intervals over {f.plural(view.n_subjects, 'subject')}. p: two-sided, "
-            "corrected for all hypotheses of this table. dz: mean over standard deviation. ‘No effect’: shown to lie within "
+            f" Brackets: {f.number(100 * options.confidence, 0)} % intervals over "
+            f"{f.plural(view.n_subjects, 'subject')}. p: two-sided, "
+            "corrected for all hypotheses of this table. dz: mean over standard deviation. ‘No effect’: shown to lie "
+            "within "
             f"±{options.sesoi.get(view.outcome, float('nan')):g} of zero."
         )
     return text
@@ -232,7 +236,9 @@ def _warnings(blocks: Sequence[Block]) -> list[str]:
         for c in b.checks:
             if c.passed is False:
                 told.append(f"{b.view.heading}: a check of the manipulation fails. {c.name}: {c.detail}.")
-        small = [f"{c.label} ({p})" for c in b.view.classifiers for p, e in c.parts.items() if e.below_null and p != "IE"]
+        small = [
+            f"{c.label} ({p})" for c in b.view.classifiers for p, e in c.parts.items() if e.below_null and p != "IE"
+        ]
         if small and b.view.tested:
             told.append(
                 f"{b.view.heading}: smaller than what rendering alone does, and therefore not reported as found: "
@@ -311,7 +317,11 @@ def provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"classifier {f.clean(name, 60)}", hashed))
     fits = manifest.get("fits")
     for name, about in list(fits.items())[:50] if isinstance(fits, Mapping) else ():
-        words = " · ".join(str(about[k]) for k in ("photo", "sha256") if about.get(k)) if isinstance(about, Mapping) else about
+        words = (
+            " · ".join(str(about[k]) for k in ("photo", "sha256") if about.get(k))
+            if isinstance(about, Mapping)
+            else about
+        )
         rows.append((f"photo {f.clean(name, 60)}", words))
     versions = manifest.get("versions")
     if isinstance(versions, Mapping):

@@ -35,8 +35,12 @@ def run_browser(arguments: list[str], timeout: float = 120.0) -> subprocess.Comp
     """
     browser = find_browser()
     if browser is None:
-        raise MissingDependencyError("no Chromium found to print with; install it (apt install chromium) or open report.html and print it")
-    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # Chromium refuses a sandbox as root
+        raise MissingDependencyError(
+            "no Chromium found to print with; install it (apt install chromium) or open report.html and print it"
+        )
+    root = (
+        ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    )  # Chromium refuses a sandbox as root
     with tempfile.TemporaryDirectory(prefix="morphsym-browser-", ignore_cleanup_errors=True) as profile:
         return subprocess.run(
             [browser, *FLAGS, *root, f"--user-data-dir={profile}", *arguments],
@@ -59,7 +63,9 @@ def write_pdf(html_path: Path) -> Path:
         try:
             done = run_browser([f"--print-to-pdf={aside}", "--no-pdf-header-footer", page.as_uri()])
         except (OSError, subprocess.TimeoutExpired) as e:
-            raise StoreError(f"Chromium could not print {page.name} ({type(e).__name__}); open it and print it by hand") from None
+            raise StoreError(
+                f"Chromium could not print {page.name} ({type(e).__name__}); open it and print it by hand"
+            ) from None
         data = aside.read_bytes() if aside.is_file() else b""
         if not data.startswith(b"%PDF"):
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -24,9 +24,9 @@ VERDICT_WORDS = {
 
 TERMS = (
     ("Baseline", "the factual face, rendered; every effect is a change from it."),
-    ("Unilateral", "the expression of one half of the face is weakened, as facial palsy does; strength 0 leaves it, 1 takes it away."),
-    ("Matched", "both halves are weakened equally, so that as much expression is left as in the unilateral face, but symmetrically."),
-    ("Centred logit", "a classifier’s logit for the shown emotion minus the mean of its logits: comparable between classifiers."),
+    ("Unilateral", "one half’s expression is weakened, as by facial palsy; strength 0 leaves it, 1 takes it away."),
+    ("Matched", "both halves are weakened equally: as much expression is left as in the unilateral face, symmetrically."),
+    ("Centred logit", "the logit of the shown emotion minus the mean of all logits: comparable between classifiers."),
     ("TE, total effect", "unilateral minus baseline: what losing one half’s expression does altogether."),
     ("IE, intensity part", "matched minus baseline: what losing that much expression does without any asymmetry."),
     ("AE, asymmetry part", "unilateral minus matched: what the asymmetry itself does. TE = IE + AE exactly."),
@@ -54,7 +54,10 @@ def answer(view: SourceView) -> list[str]:
     if not view.tested:
         return _untested(view, where)
     lower = view.count("total", "lowers")
-    sentences = [f"{lower} of {f.plural(n, 'classifier')} {_verb(lower, n, 'lower')} {_its(n)} output {where}{_rest(view, 'total')}."]
+    sentences = [
+        f"{lower} of {f.plural(n, 'classifier')} {_verb(lower, n, 'lower')} {_its(n)} output "
+        f"{where}{_rest(view, 'total')}."
+    ]
     sentences += _split(view)
     if any("AE" in c.parts for c in view.classifiers):
         lower = view.count("asymmetry", "lowers")
@@ -70,7 +73,8 @@ def _untested(view: SourceView, where: str) -> list[str]:
     if not values:
         return ["No pair of pictures was left to compare: see what was excluded, and why."]
     lower = sum(v < 0 for v in values)
-    first = f"The output of {lower} of {f.plural(len(values), 'classifier')} is lower {where} (strength {f.strength_text(view.strength)})."
+    strength = f.strength_text(view.strength)
+    first = f"The output of {lower} of {f.plural(len(values), 'classifier')} is lower {where} (strength {strength})."
     if view.n_subjects == 1:
         who = "One photo is one person" if view.source == "photo" else "One sampled person"
         return [first, *_split(view), f"{who}: an illustration with its numbers, for which no test is claimed."]
@@ -122,7 +126,11 @@ def _its(n: int) -> str:
 
 
 def methods(
-    views: list[SourceView], options: AnalysisOptions, conditions: pd.DataFrame, manifest: Mapping[str, Any], version: str
+    views: list[SourceView],
+    options: AnalysisOptions,
+    conditions: pd.DataFrame,
+    manifest: Mapping[str, Any],
+    version: str,
 ) -> list[str]:
     """The methods section: paragraphs that can go into a paper as they are."""
     resolved = _mapping(_mapping(manifest.get("spec")).get("resolved"))
@@ -145,14 +153,18 @@ def methods(
     muscles = "the muscles of the facial nerve" if regions in ([], ["all"]) else f"the region {f.join_words(regions)}"
     first = (
         f"The causal effect of reduced facial symmetry on {f.plural(len(names), 'facial-expression classifier')} "
-        f"({f.join_words(f.clean(n, 60) for n in names)}) was estimated with morphsym {version}, following the synthetic "
+        f"({f.join_words(f.clean(n, 60) for n in names)}) was estimated with morphsym {version}, following the "
+        "synthetic "
         f"interventions of Büchner et al. (2024). Subjects were {who}; a unit is one subject with one expression. "
-        f"Each unit was rendered{f' with the 3D morphable model {model}' if model else ''} as a factual face (baseline) and with the "
-        f"expression of {muscles} weakened on one half (unilateral; side: {sides or 'none'}; strength: {strengths or 'none'})."
+        f"Each unit was rendered{f' with the 3D morphable model {model}' if model else ''} as a factual face "
+        "(baseline) and with the "
+        f"expression of {muscles} weakened on one half (unilateral; side: {sides or 'none'}; strength: "
+        f"{strengths or 'none'})."
     )
     if "matched" in arms:
         first += (
-            f" For every unilateral face, a symmetric control (matched) weakens both halves equally such that {rule} equals that "
+            f" For every unilateral face, a symmetric control (matched) weakens both halves equally such that {rule} "
+            "equals that "
             "of the unilateral face."
         )
     first += (
@@ -163,22 +175,28 @@ def methods(
     others = [_TESTS[t] for t in options.tests if t != options.primary_test]
     second = (
         f"The outcome is {outcome}. Contrasts are TE = y(unilateral) − y(baseline), IE = y(matched) − y(baseline) and "
-        "AE = y(unilateral) − y(matched), so that TE = IE + AE. They were averaged within a subject over emotions and sides "
-        "before anything was tested: the subject is the unit of inference. Photos and sampled people were analysed apart. "
-        f"Each hypothesis was tested with a two-sided {_TESTS[options.primary_test]} (α = {options.alpha:g}), and TE and AE of "
-        f"all classifiers of a source, at the primary strength, were corrected as one family with {_CORRECTIONS[options.correction]}."
+        "AE = y(unilateral) − y(matched), so that TE = IE + AE. They were averaged within a subject over emotions and "
+        "sides "
+        "before anything was tested: the subject is the unit of inference. Photos and sampled people were analysed "
+        "apart. "
+        f"Each hypothesis was tested with a two-sided {_TESTS[options.primary_test]} (α = {options.alpha:g}), and TE "
+        "and AE of "
+        "all classifiers of a source, at the primary strength, were corrected as one family with "
+        f"{_CORRECTIONS[options.correction]}."
     )
     if others:
         second += f" The {f.join_words(others)} are given beside it in effects.csv."
     bound = options.sesoi.get(options.primary_outcome)
     second += (
         f" Intervals are {f.number(100 * options.confidence, 0)} % {_INTERVALS[options.interval]} intervals from "
-        f"{f.count(options.bootstrap)} resamples of subjects; Monte Carlo permutation tests used {f.count(options.permutations)} "
+        f"{f.count(options.bootstrap)} resamples of subjects; Monte Carlo permutation tests used "
+        f"{f.count(options.permutations)} "
         "sign flips; the effect size is dz, the mean over the standard deviation of the subjects’ differences."
     )
     if bound:
         second += (
-            f" An effect counts as equivalent to none if two one-sided tests place it within ±{bound:g} of zero, and as not "
+            f" An effect counts as equivalent to none if two one-sided tests place it within ±{bound:g} of zero, and "
+            "as not "
             "found if it is smaller than the null error, that is, than what rendering alone changes."
         )
     second += f" Random seed of the analysis: {options.seed}."
@@ -188,7 +206,8 @@ def methods(
 LIMITS = (
     "What is claimed rests on the face model: it weakens expression as coefficients of a 3D morphable model, which "
     "resembles facial palsy but lacks its droop at rest and its synkinesis.",
-    "The asymmetry part is defined by the rule by which the control is matched; another measure of ‘equal intensity’ moves "
+    "The asymmetry part is defined by the rule by which the control is matched; another measure of ‘equal intensity’ "
+    "moves "
     "the border between IE and AE, never their sum.",
     "A test over sampled people speaks for the population that the face model samples from, and a test over photos for "
     "people like those in the photos.",

@@ -92,7 +92,7 @@ def drawing() -> Iterator[None]:
 
 def new_figure(width: float, height: float, fitted: bool = True) -> Figure:
     """A figure of ``width`` × ``height`` inches; ``fitted`` keeps all labels inside."""
-    return Figure(figsize=(width, height), layout="constrained" if fitted else "none")
+    return Figure(figsize=(width, height), layout="constrained" if fitted else None)
 
 
 def zero_line(ax: Axes, axis: str = "x") -> None:

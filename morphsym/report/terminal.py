@@ -42,7 +42,8 @@ def _table(view: SourceView) -> list[str]:
     for c in view.classifiers:
         ie = c.parts.get("IE")
         rows.append(
-            f"{f.shorten(names[c.name], _NAME):<{_NAME}} {_cell(c, 'TE', digits):>21} {f.number(ie.value if ie else None, digits):>6} "
+            f"{f.shorten(names[c.name], _NAME):<{_NAME}} {_cell(c, 'TE', digits):>21} "
+            f"{f.number(ie.value if ie else None, digits):>6} "
             f"{_cell(c, 'AE', digits):>21}  {_words(c)}".rstrip()
         )
     return rows
@@ -66,5 +67,9 @@ def _words(c: ClassifierView) -> str:
         "inconclusive": "inconclusive",
     }[c.asymmetry]
     e = c.parts.get("AE")
-    p = f.p_text(e.p_adjusted).replace("\u202f", " ") if e is not None and c.asymmetry in ("lowers", "raises", "inconclusive") else ""
+    p = (
+        f.p_text(e.p_adjusted).replace("\u202f", " ")
+        if e is not None and c.asymmetry in ("lowers", "raises", "inconclusive")
+        else ""
+    )
     return f"{told}{f', {p}' if p else ''}"

@@ -173,7 +173,7 @@ def _view(analysis: Analysis, conditions: pd.DataFrame | None, source: str) -> S
         own = select(effects, classifier=name, **cell)
         parts = {p: estimate(rows.iloc[0]) for p in PARTS if len(rows := select(own, contrast=p))}
         verdict = select(verdicts, classifier=name)
-        v = verdict.iloc[0] if len(verdict) else {}
+        v: Any = verdict.iloc[0] if len(verdict) else {}
         shares = select(analysis.decomposition, source=source, classifier=name, outcome=options.primary_outcome, **cell)
         other = one_test(select(analysis.effects, source=source, outcome="probability"), options.primary_test)
         other = select(other, classifier=name, contrast="TE", **cell)

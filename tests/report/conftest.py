@@ -72,7 +72,10 @@ def people() -> Case:
 @pytest.fixture(scope="session")
 def both() -> Case:
     """Ten sampled people and one photo, with two failed conditions."""
-    sampled, photo = tables(n_subjects=10, strengths=(0.5, 1.0)), tables(n_subjects=1, source="photo", strengths=(0.5, 1.0))
+    sampled, photo = (
+        tables(n_subjects=10, strengths=(0.5, 1.0)),
+        tables(n_subjects=1, source="photo", strengths=(0.5, 1.0)),
+    )
     conditions, predictions = (pd.concat(pair, ignore_index=True) for pair in zip(sampled, photo, strict=True))
     failed = conditions.index[conditions["arm"] == "unilateral"][[0, 5]]
     conditions.loc[failed, ["status", "reason"]] = ["failed", "lost 12 of 18000 triangles"]

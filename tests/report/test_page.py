@@ -25,7 +25,6 @@ from morphsym.report.page import exclusion_rows
 from ..analysis.factory import Planted, tables
 from .conftest import MANIFEST, QUICK, Case, case, strip
 
-
 HAPPY = ("happiness", "sadness")
 
 
@@ -158,7 +157,13 @@ def test_figures_lie_beside_the_page(page: Path) -> None:
     figures = sorted(p.name for p in (page.parent / "figures").iterdir())
     stems = {Path(n).stem for n in figures}
     assert {f"{s}.{e}" for s in stems for e in ("svg", "png")} == set(figures)
-    assert {"causal_model", "forest_sampled", "dose_response_sampled", "decomposition_photo", "emotions_sampled"} <= stems
+    assert {
+        "causal_model",
+        "forest_sampled",
+        "dose_response_sampled",
+        "decomposition_photo",
+        "emotions_sampled",
+    } <= stems
     for name in figures:
         if name.endswith(".png"):
             with Image.open(page.parent / "figures" / name) as picture:
@@ -185,7 +190,9 @@ def test_same_input_same_bytes(both: Case, page: Path, tmp_path: Path) -> None:
 
 def test_untrusted_names_are_text(tmp_path: Path) -> None:
     nasty = '<script>alert("x")</script>$\\frac{1}{0}$\u202e\nb&lt;'
-    conditions, predictions = tables(n_subjects=4, strengths=(1.0,), emotions=HAPPY, classifiers={nasty: Planted(), "plain": Planted()})
+    conditions, predictions = tables(
+        n_subjects=4, strengths=(1.0,), emotions=HAPPY, classifiers={nasty: Planted(), "plain": Planted()}
+    )
     first = conditions.index[conditions["arm"] == "unilateral"][0]
     conditions.loc[first, ["status", "reason"]] = ["failed", "<img src=x onerror=alert(1)>"]
     predictions = predictions[predictions["condition"] != conditions.loc[first, "condition"]]
@@ -229,7 +236,8 @@ def test_a_failed_manipulation_stands_beneath_the_answer(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "drop", [["matched"], ["null"], ["mirrored_baseline", "mirrored_unilateral"], ["matched", "null", "mirrored_baseline"]]
+    "drop",
+    [["matched"], ["null"], ["mirrored_baseline", "mirrored_unilateral"], ["matched", "null", "mirrored_baseline"]],
 )
 def test_missing_arms_leave_a_report(tmp_path: Path, drop: list[str]) -> None:
     conditions, predictions = tables(n_subjects=4, strengths=(1.0,), emotions=HAPPY, classifiers=FEW)
@@ -240,7 +248,9 @@ def test_missing_arms_leave_a_report(tmp_path: Path, drop: list[str]) -> None:
 
 
 def test_one_side_one_strength_one_person(tmp_path: Path) -> None:
-    conditions, predictions = tables(n_subjects=1, strengths=(0.5,), sides=("left",), emotions=("happiness",), classifiers=FEW)
+    conditions, predictions = tables(
+        n_subjects=1, strengths=(0.5,), sides=("left",), emotions=("happiness",), classifiers=FEW
+    )
     path = case(conditions, predictions).write(tmp_path, examples=[])
     words = read(path).words
     assert "One sampled person: an illustration" in words

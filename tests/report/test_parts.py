@@ -29,7 +29,15 @@ from .conftest import Case, case, strip
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(-1.234, "−1.23"), (0.0, "0.00"), (-0.001, "0.00"), (None, "–"), (float("nan"), "–"), (np.float32(2), "2.00"), (pd.NA, "–")],
+    [
+        (-1.234, "−1.23"),
+        (0.0, "0.00"),
+        (-0.001, "0.00"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (np.float32(2), "2.00"),
+        (pd.NA, "–"),
+    ],
 )
 def test_number(value: object, shown: str) -> None:
     assert f.number(value) == shown
@@ -84,9 +92,15 @@ def test_alt_texts_say_the_numbers(people: Case) -> None:
     rows = rows[(rows["test"] == "wilcoxon") & (rows["outcome"] == "logit") & (rows["strength"] == 1)]
     rows = rows[rows["classifier"] == "reacts"]
     pooled = rows[rows["pooled"] == "emotion+side"].set_index("contrast")["estimate"]
-    assert f"reacts: TE {f.number(pooled['TE'])} = IE {f.number(pooled['IE'])} + AE {f.number(pooled['AE'])}" in drawn["decomposition"].alt
+    assert (
+        f"reacts: TE {f.number(pooled['TE'])} = IE {f.number(pooled['IE'])} + AE {f.number(pooled['AE'])}"
+        in drawn["decomposition"].alt
+    )
     happy = rows[(rows["emotion"] == "happiness") & (rows["pooled"] == "side")].set_index("contrast")["estimate"]
-    assert f"happiness {f.number(happy['TE'])} ({f.number(happy['AE'])})" in drawn["heatmap"].alt.split("reacts: ")[1].split(";")[0]
+    assert (
+        f"happiness {f.number(happy['TE'])} ({f.number(happy['AE'])})"
+        in drawn["heatmap"].alt.split("reacts: ")[1].split(";")[0]
+    )
 
 
 def test_bars_add_up_on_the_page(people: Case) -> None:
@@ -201,9 +215,11 @@ def test_examples_come_from_the_results_folder_only(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(path)
     strips = examples_from_results(tmp_path, conditions, predictions)
     assert [s.unit for s in strips] == ["s0000.happiness", "s0001.happiness"]
-    assert {fr.arm for fr in map(lambda t: Frame(*t), strips[0].frames)} == {"baseline", "unilateral", "matched"}
+    assert {fr.arm for fr in (Frame(*t) for t in strips[0].frames)} == {"baseline", "unilateral", "matched"}
     first = Frame(*strips[0].frames[0])
-    rows = predictions[(predictions["condition"] == "s0000.happiness/baseline/none/0/none") & (predictions["classifier"] == "reacts")]
+    rows = predictions[
+        (predictions["condition"] == "s0000.happiness/baseline/none/0/none") & (predictions["classifier"] == "reacts")
+    ]
     expected = float(rows.loc[rows["emotion"] == "happiness", "logit"].iloc[0] - rows["logit"].mean())
     assert first.readings["reacts"] == pytest.approx(expected, abs=1e-5)
     secret = tmp_path.parent / "secret.png"
@@ -229,7 +245,9 @@ def test_an_empty_strip_is_no_crash() -> None:
 
 @pytest.mark.parametrize("n", [1, 5, 17])
 def test_answer_table_is_narrow_and_true(n: int) -> None:
-    names = {f"organisation/an-extraordinarily-long-model-name-of-classifier-{i}": Planted(ae=-0.2 * i) for i in range(n)}
+    names = {
+        f"organisation/an-extraordinarily-long-model-name-of-classifier-{i}": Planted(ae=-0.2 * i) for i in range(n)
+    }
     found = case(*tables(n_subjects=6, strengths=(1.0,), classifiers=names))
     text = answer_table(found.analysis)
     assert max(map(len, text.splitlines())) <= 100
