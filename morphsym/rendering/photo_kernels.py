@@ -11,8 +11,7 @@ import numpy as np
 from .backends._compile import kernel
 
 BACKGROUND, STILL, FACE, EYE_RIGHT, EYE_LEFT, MOUTH = -1, 0, 1, 2, 3, 4
-"""Layers of a pixel: nothing; skin that no expression moves (neck, ears, scalp); skin that moves; what the lids and
-the lips open on."""
+"""Layers of a pixel: nothing; neck, ears and back of the head, which stay; the face; what lids and lips open on."""
 
 
 @kernel
@@ -127,18 +126,14 @@ def relax(values, weight, passes):
 
 
 @kernel
-def pull_push(values, weight):
+def pull_push(values, weight, levels):
     """Fill ``values`` (H, W, C) float32 where ``weight`` (H, W) float32 is 0, in place, smoothly from where it is 1.
 
     Gortler et al. 1996, *The Lumigraph*, section 3.4: averages of known values down a pyramid, back up where a finer
-    level knows nothing.
+    level knows nothing. With ``levels`` below a full pyramid's, values reach about ``2**levels`` pixels and 0 lies
+    beyond.
     """
-    height, width, channels = values.shape
-    levels = 0
-    h, w = height, width
-    while h > 1 or w > 1:
-        h, w = (h + 1) // 2, (w + 1) // 2
-        levels += 1
+    channels = values.shape[2]
     vs = [values.copy()]
     ws = [weight.copy()]
     for level in range(levels):
@@ -157,7 +152,7 @@ def pull_push(values, weight):
         for i in range(ch):
             for j in range(cw):
                 q = cweight[i, j]
-                if q > 0:
+                if q > 0:  # what the coarsest level does not know stays 0
                     for c in range(channels):
                         coarse[i, j, c] /= q
                     cweight[i, j] = min(1.0, q)

@@ -17,9 +17,6 @@ from .photo_kernels import EYE_LEFT, EYE_RIGHT, FACE, MOUTH, STILL
 if TYPE_CHECKING:
     from ..faces import Embedding, MorphableModel
 
-MOVES = 0.1
-"""cm: what no facial muscle can move further than this does not belong to the face that moves."""
-
 MISFIT = 0.25
 """Mean landmark error over the outer eye distance from which a fit is not one of this photo."""
 
@@ -66,8 +63,7 @@ def _layers(model: MorphableModel) -> Layers:
     keep = ~np.isin(part, [k for k, n in enumerate(names) if any(d in n for d in _DROPPED)])
     triangle = np.flatnonzero(keep)
     faces, part = np.ascontiguousarray(faces[keep]), part[keep]
-    moves = (_reach(model) > MOVES) & _front(model, mean)
-    layer = np.where(moves[faces].any(1), FACE, STILL).astype(np.int8)
+    layer = np.where(_front(model, mean)[faces].all(1), FACE, STILL).astype(np.int8)
     eye = np.isin(part, [k for k, n in enumerate(names) if "eye" in n])
     left = mean[faces, 0].mean(1) > 0
     layer[eye & left], layer[eye & ~left] = EYE_LEFT, EYE_RIGHT
@@ -76,19 +72,12 @@ def _layers(model: MorphableModel) -> Layers:
     return Layers(faces, layer, triangle)
 
 
-def _reach(model: MorphableModel) -> np.ndarray:
-    """(V,) cm: how far the facial nerve can move each vertex by one shape at its largest."""
-    sided = model.sided
-    most = np.zeros(model.n_vertices, np.float32)
-    for k, nerve in enumerate(sided.nerve):
-        if nerve == "facial":
-            scale = max(abs(float(sided.high[k])), abs(float(sided.low[k])))
-            np.maximum(most, scale * np.linalg.norm(_numpy(sided.basis[k]), axis=-1), out=most)
-    return most
-
-
 def _front(model: MorphableModel, mean: np.ndarray) -> np.ndarray:
-    """(V,) bool: above the chin's underside and in front of the ears, whatever a shape pulls along of neck and ears."""
+    """(V,) bool: above the chin's underside and in front of the ears.
+
+    What a shape pulls along of neck, ears and scalp is left where it is: in a photo hair and clothes cover it, and the
+    warp beside the face reaches it anyway.
+    """
     marks = _points(mean, model.faces, model.landmarks68)
     return (mean[:, 1] > marks[8, 1] - 1.0) & (mean[:, 2] > marks[[0, 16], 2].mean() - 0.5)
 

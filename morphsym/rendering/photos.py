@@ -237,7 +237,7 @@ class PhotoScene:
         layer = kernels.layers_of(triangle, self._layers.layer)
         kernels.erode(known, layer, max(1, round(RIM * self.pixels_per_cm)))
         extended = own.copy()
-        kernels.pull_push(extended, known)
+        kernels.pull_push(extended, known, max(1, round(np.log2(2 * REACH_OUT * self.pixels_per_cm))))
         kernels.relax(extended, known, SWEEPS)
         radii = [max(1, round(reach * self.pixels_per_cm)) for reach in (REACH_OUT, REACH_EYE, REACH_MOUTH)]
         kernels.extend(own, layer, known, new, extended, *radii)

@@ -310,7 +310,7 @@ def test_pull_push_keeps_the_known_and_continues_a_ramp():
     weight = np.ones((50, 70), np.float32)
     weight[20:30, 25:40] = 0
     filled = np.where(weight[..., None] > 0, values, 0).astype(np.float32)
-    kernels.pull_push(filled, weight)
+    kernels.pull_push(filled, weight, 6)
     np.testing.assert_array_equal(filled[weight > 0], values[weight > 0])
     kernels.relax(filled, weight, 60)
     np.testing.assert_allclose(filled, values, atol=0.05)
