@@ -20,9 +20,10 @@ def read_npz(path: Path, required: Iterable[str], optional: Iterable[str] = ()) 
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
-                raise ModelError(f"{path}: expected an .npz archive, got a single array")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ModelError(f"{path}: expected an .npz archive, got a single array")
+        with opened as data:
             if missing := [k for k in required if k not in data]:
                 raise ModelError(f"{path}: expected the key {missing[0]!r}; it has {', '.join(sorted(data))}")
             found: dict[str, np.ndarray] = {}
