@@ -57,15 +57,15 @@ def page(table: pd.DataFrame, values: np.ndarray) -> TestResult:
     """
     K = len(table)
     out = TestResult("page", np.full(K, np.nan), np.full(K, np.nan), np.zeros(K), np.full(K, "", dtype=object))
-    key = ["classifier", "emotion", "side", "region", "pooled"]
-    curves = {
-        k: g.sort_values("strength").index.to_numpy()
-        for k, g in table[table["contrast"].isin(["TE", "IE", "AE"])].groupby([*key, "contrast"], sort=False)
-    }
+    key = ["classifier", "emotion", "side", "region", "pooled", "contrast"]
+    rows = list(table[key].itertuples(index=False, name=None))
+    strength = table["strength"].to_numpy()
+    curves: dict[tuple[str, ...], list[int]] = {}
+    for i in np.argsort(strength, kind="stable"):
+        curves.setdefault(rows[i], []).append(int(i))
     for i in np.flatnonzero(table["contrast"].isin(SLOPES)):
-        row = table.iloc[i]
-        contrast = row["contrast"].removesuffix("_slope")
-        columns = curves[(*row[key], contrast)]
+        contrast = rows[i][-1].removesuffix("_slope")
+        columns = curves[(*rows[i][:-1], contrast)]
         data = values[:, columns]
         data = data[~np.isnan(data).any(axis=1)]
         if contrast != "AE":
@@ -94,54 +94,66 @@ def flips(targets: Targets, pairs: Pairs) -> pd.DataFrame:
     and n_returned (flipped at some dose and right again at a larger one). ``arm`` 'matched' is the flip by lost
     intensity alone.
     """
-    hit = targets.hit.astype(float)
-    hit[hit < 0] = np.nan
-    parts = []
-    for source, arms in pairs.designed.items():
-        edited = pairs.edited[pairs.edited["source"] == source]
-        for arm in ("unilateral", "matched"):
-            if arm not in arms or "baseline" not in arms or edited.empty:
-                continue
-            start = np.where((edited["baseline"] < 0).to_numpy()[:, None], np.nan, hit[edited["baseline"]])
-            after = np.where((edited[arm] < 0).to_numpy()[:, None], np.nan, hit[edited[arm]])
-            frames = [
-                edited[ROW].assign(classifier=name, start=start[:, c], after=after[:, c], arm=arm)
-                for c, name in enumerate(targets.classifiers)
-            ]
-            parts.append(pd.concat(frames, ignore_index=True))
     columns = ["source", "classifier", "emotion", "side", "region", "arm", "strength", "pooled", "n_units", "n_flipped",
                "share", "median_flip_dose", "n_returned"]  # fmt: skip
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat(parts, ignore_index=True)
-    table = table[table["start"] == 1]
-    key = ["source", "classifier", "unit", "emotion", "side", "region", "arm"]
-    known = table.groupby(key, observed=True)["after"].transform(lambda x: x.notna().all()).astype(bool)
-    table = table[known].sort_values([*key, "strength"])
-    table["wrong"] = 1 - table["after"]
-    grouped = table.groupby(key, observed=True)["wrong"]
-    table["ever"] = grouped.cummax()
-    table["returned"] = ((table["ever"] == 1) & (table["wrong"] == 0)).groupby([table[k] for k in key]).transform("any")
+    hit = targets.values("top1")
     out = []
-    for pooled in ("", "side", "emotion", "emotion+side"):
-        part = table
-        if "side" in pooled:
-            part = part[part["side"].isin(["left", "right"])].assign(side="both")
-        if "emotion" in pooled:
-            part = part.assign(emotion="all")
-        curve = ["source", "classifier", "emotion", "side", "region", "arm"]
-        for k, g in part.groupby(curve, observed=True):
-            by = g.groupby("strength")
-            share_ever = by["ever"].mean()
-            reached = share_ever.index[share_ever >= 0.5]
-            row = by["wrong"].agg(["size", "sum"]).rename(columns={"size": "n_units", "sum": "n_flipped"}).reset_index()
-            row["share"] = row["n_flipped"] / row["n_units"]
-            row["median_flip_dose"] = float(reached[0]) if len(reached) else np.nan
-            largest = g[g["strength"] == g["strength"].max()]
-            row["n_returned"] = int(largest["returned"].sum())
-            out.append(row.assign(pooled=pooled, **dict(zip(curve, map(str, k)))))
+    for source in pairs.designed:
+        for arm in ("unilateral", "matched"):
+            edited = pairs.edited[(pairs.edited["source"] == source) & (pairs.edited[arm] >= 0)]
+            edited = edited[edited["baseline"] >= 0].sort_values(["unit", "side", "region", "strength"], kind="stable")
+            for _, grid in edited.groupby("region"):
+                doses = np.sort(grid["strength"].unique())
+                size = grid.groupby(["unit", "side"])["strength"].transform("size")
+                grid = grid[size == len(doses)]  # a curve with a gap has no first flip
+                if len(grid):
+                    out += _flip_curves(grid, doses, hit, source, arm, targets.classifiers)
     if not out:
         return pd.DataFrame(columns=columns)
-    final = pd.concat(out, ignore_index=True)[columns]
-    final = final.astype({"n_units": int, "n_flipped": int})
-    return final.sort_values(columns[:8]).reset_index(drop=True)
+    table = pd.concat(out, ignore_index=True)[columns]
+    return table.sort_values(columns[:8]).reset_index(drop=True)
+
+
+def _flip_curves(
+    grid: pd.DataFrame, doses: np.ndarray, hit: np.ndarray, source: str, arm: str, classifiers: tuple[str, ...]
+) -> list[pd.DataFrame]:
+    """The rows of :func:`flips` of one region: ``grid`` has every unit × side at every dose, in that order."""
+    D, C = len(doses), len(classifiers)
+    after = hit[grid[arm].to_numpy()].reshape(-1, D, C)
+    label = grid.iloc[::D]
+    start = hit[label["baseline"].to_numpy()]
+    counts = (start == 1) & ~np.isnan(after).any(axis=1)  # (U, C)
+    wrong = (after == 0) & counts[:, None, :]
+    ever = np.logical_or.accumulate(wrong, axis=1)
+    returned = (ever & ~wrong).any(axis=1) & counts
+    out = []
+    for pooled in ("", "side", "emotion", "emotion+side"):
+        emotion = np.full(len(label), "all") if "emotion" in pooled else label["emotion"].to_numpy(dtype=object)
+        side = label["side"].to_numpy(dtype=object)
+        for e in dict.fromkeys(emotion):
+            for s in ("both",) if "side" in pooled else dict.fromkeys(side):
+                these = (emotion == e) & (np.isin(side, ("left", "right")) if "side" in pooled else side == s)
+                n = counts[these].sum(axis=0)
+                if not n.any():
+                    continue
+                flipped = wrong[these].sum(axis=0)  # (D, C)
+                half = ever[these].sum(axis=0) * 2 >= np.maximum(n, 1)
+                median = np.where(half.any(axis=0), doses[half.argmax(axis=0)], np.nan)
+                part = pd.DataFrame(
+                    {
+                        "classifier": np.repeat(np.array(classifiers, dtype=object), D),
+                        "strength": np.tile(doses, C),
+                        "n_units": np.repeat(n, D),
+                        "n_flipped": flipped.T.ravel(),
+                        "share": (flipped / np.maximum(n, 1)).T.ravel(),
+                        "median_flip_dose": np.repeat(median, D),
+                        "n_returned": np.repeat(returned[these].sum(axis=0), D),
+                    }
+                )
+                part = part[part["n_units"] > 0]
+                out.append(
+                    part.assign(
+                        source=source, arm=arm, emotion=e, side=s, region=str(label["region"].iloc[0]), pooled=pooled
+                    )
+                )
+    return out

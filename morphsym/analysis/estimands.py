@@ -125,6 +125,7 @@ def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cel
     mine = [b for b in blocks if len(b.rows) and b.rows["source"].iloc[0] == source]
     subjects = sorted({s for b in mine for s in b.rows["subject"]})
     tables, values, firsts, seconds = [], [], [], []
+    known: dict[tuple[int, str], _Groups] = {}  # TE, IE and AE have the same rows
     for block in mine:
         for name, over in POOLINGS:
             rows = block.rows
@@ -135,12 +136,14 @@ def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cel
                 keep = rows["side"].isin(["left", "right"]).to_numpy()
                 if rows.loc[keep, "side"].nunique() < 2:
                     continue
-            label = rows[keep].copy()
-            if "side" in over:
-                label["side"] = "both"
-            if "emotion" in over:
-                label["emotion"] = "all"
-            table, v, f, s = _average(block, label, keep, classifiers, subjects)
+            if (id(rows), name) not in known:
+                label = rows[keep].copy()
+                if "side" in over:
+                    label["side"] = "both"
+                if "emotion" in over:
+                    label["emotion"] = "all"
+                known[id(rows), name] = _groups(label, keep, subjects)
+            table, v, f, s = _average(block, known[id(rows), name], classifiers, len(subjects))
             table["pooled"] = name
             tables.append(table)
             values.append(v)
@@ -155,18 +158,35 @@ def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cel
     )
 
 
-def _average(
-    block: Block, label: pd.DataFrame, keep: np.ndarray, classifiers: tuple[str, ...], subjects: list[str]
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
-    """Subject means of the rows ``keep``, grouped by the labels; columns ordered by cell, then classifier."""
-    key = ["emotion", "side", "strength", "region"]
-    groups = label.groupby(key, sort=True, observed=True, dropna=False)
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Which rows of a block make up which cell."""
+
+    keep: np.ndarray  # (R,) bool
+    index: pd.DataFrame  # (K,) emotion, side, strength, region of each cell
+    cell: np.ndarray  # (rows kept,) int
+    slot: np.ndarray  # (rows kept,) int: cell and subject
+    unit: np.ndarray  # (rows kept,) int
+    planned: np.ndarray  # (K,) int: units of the design
+
+
+def _groups(label: pd.DataFrame, keep: np.ndarray, subjects: list[str]) -> _Groups:
+    groups = label.groupby(["emotion", "side", "strength", "region"], sort=True, observed=True, dropna=False)
     cell = groups.ngroup().to_numpy()
     index = groups.size().index.to_frame(index=False)
-    S, C, K = len(subjects), len(classifiers), len(index)
+    unit = pd.factorize(label["unit"])[0]
+    once = np.unique(cell * (unit.max() + 1) + unit) // (unit.max() + 1)
     subject = pd.Index(subjects).get_indexer(pd.Index(label["subject"]))
-    slot = cell * S + subject
-    first, second = block.first[keep], block.second[keep]
+    return _Groups(keep, index, cell, cell * len(subjects) + subject, unit, np.bincount(once, minlength=len(index)))
+
+
+def _average(
+    block: Block, groups: _Groups, classifiers: tuple[str, ...], S: int
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """Subject means of the groups' rows; columns ordered by cell, then classifier."""
+    index, cell, slot, unit = groups.index, groups.cell, groups.slot, groups.unit
+    C, K, n = len(classifiers), len(index), int(unit.max()) + 1
+    first, second = block.first[groups.keep], block.second[groups.keep]
     there = ~np.isnan(first - second)
     count = np.stack([np.bincount(slot, there[:, c], K * S) for c in range(C)], axis=1)
 
@@ -177,8 +197,6 @@ def _average(
         return np.ascontiguousarray(out.reshape(K, S, C).transpose(1, 0, 2).reshape(S, K * C))
 
     # distinct units per cell × classifier: a unit may have several rows in a pooled cell
-    unit, n = pd.factorize(label["unit"])[0], label["unit"].nunique()
-    planned = np.array([len(np.unique(g)) for g in np.split(*_sorted_split(cell, unit, K))])
     used = np.empty((K, C), dtype=int)
     for c in range(C):
         pairs = np.unique(cell[there[:, c]] * n + unit[there[:, c]])
@@ -188,12 +206,6 @@ def _average(
     table["contrast"], table["outcome"], table["source"] = block.contrast, block.outcome, block.rows["source"].iloc[0]
     table["n_units"] = used.ravel()
     table["n_subjects"] = (count.reshape(K, S, C) > 0).sum(axis=1).ravel()
-    table["n_excluded"] = (planned[:, None] - used).ravel()
+    table["n_excluded"] = (groups.planned[:, None] - used).ravel()
     f, s = mean(first), mean(second)
     return table, mean(first - second), f, s
-
-
-def _sorted_split(cell: np.ndarray, unit: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray]:
-    """``unit`` sorted by cell, and where each cell begins."""
-    order = np.argsort(cell, kind="stable")
-    return unit[order], np.searchsorted(cell[order], np.arange(1, K))

@@ -66,8 +66,8 @@ def _clause(row: pd.Series, verdict: str, options: AnalysisOptions) -> str:
 def verdicts(effects: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
     """One row a source × classifier from the primary rows of ``effects`` (contrasts TE and AE; see RULES).
 
-    Columns: source, classifier, total, asymmetry, sentence, te, te_low, te_high, te_p_adjusted, te_equivalence_p, te_dz,
-    ae, …, asymmetry_share, strength, region, outcome, n_subjects, n_units, n_excluded, note.
+    Columns: source, classifier, total, asymmetry, sentence, te, te_low, te_high, te_p_adjusted, te_equivalence_p,
+    te_dz, ae, …, asymmetry_share, strength, region, outcome, n_subjects, n_units, n_excluded, note.
     """
     mine = effects[effects["primary"] & effects["contrast"].isin(("TE", "AE"))]
     primary = mine[mine["test"].isin((options.primary_test, "none"))]
