@@ -54,8 +54,6 @@ def test_page_is_scipys_and_two_sided(ten: Analysis) -> None:
     row = e[where & (e["contrast"] == "TE_slope") & (e["test"] == "page")].iloc[0]
     u = ten.units[(ten.units["contrast"] == "TE") & (ten.units["classifier"] == "x")]
     u = u[u["outcome"] == "logit"]
-        (ten.units["contrast"] == "TE") & (ten.units["classifier"] == "x") & (ten.units["outcome"] == "logit")
-    ]
     u = u[(u["emotion"] == "sadness") & (u["side"] == "left")].astype({"subject": str})
     data = u.pivot_table(index="subject", columns="strength", values="value").to_numpy()
     data = np.column_stack([np.zeros(10), data])
