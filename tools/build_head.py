@@ -31,6 +31,7 @@ from head_source import Source, read
 WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
 COMPONENTS, PEOPLE, SEED = 72, 6000, 20240913
 EYES_AT = np.array([0.0, 3.0, 7.0])  # where the midpoint of the eyeballs' centres lies in the model's frame, cm
+TONGUE = 0.7  # height of the resting tongue: MakeHuman's lies against the palate and fills an open mouth
 PARTS = ("skin", "mouth_cavity", "eyes", "upper_teeth", "lower_teeth", "tongue", "lashes")
 LICENCE = "CC0-1.0"
 CREDIT = (
@@ -114,8 +115,14 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     skin_expressions = np.stack([mesh.operator @ f for f in expressions])
     seal = head_lips.Seal(skin_mean - origin, lip, skin_expressions[ARKIT.index("jawOpen")], skin)
     report["lip_gap_cm"] = [float(seal.gap(skin_mean).min()), float(seal.gap(skin_mean).max())]
-    skin_mean = seal.close(skin_mean, head_lips.OVERLAP)
-    skin_fields = seal.close(skin_fields, 0.0)
+    skin_mean = seal.close_mean(skin_mean)
+    skin_fields = seal.close_displacement(skin_fields)
+
+    tongue = np.isin(np.arange(len(skin_mean)), mesh.faces[mesh.part == 5])
+    floor = skin_mean[tongue, 1].min()
+    lowered = (1 - TONGUE) * (skin_mean[tongue, 1] - floor)
+    skin_mean[tongue, 1] -= lowered
+    skin_expressions[ARKIT.index("tongueOut")][tongue, 1] += lowered
 
     near_eye = np.flatnonzero(
         (mesh.part == 0) & (np.linalg.norm(skin_mean[mesh.faces].mean(1) - centre, axis=1) < radius + 1.2)

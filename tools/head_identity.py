@@ -25,16 +25,16 @@ MACROS = tuple(f"{r}-{s}-{a}" for r in ANCESTRIES for s in SEXES for a in AGES) 
 
 # Standard deviations of the local sliders (MakeHuman's range is -1..1). Shapes that look like an expression (mouth and
 # brow angles, lip corners, jaw drop) get little, so that the prior keeps expression out of identity.
-SPREAD = {"cheek": 0.30, "chin": 0.28, "ears": 0.25, "eyes": 0.20, "eyebrows": 0.20, "forehead": 0.25, "head": 0.22,
-          "mouth": 0.25, "nose": 0.28, "neck": 0.18}  # fmt: skip
+SPREAD = {"cheek": 0.24, "chin": 0.22, "ears": 0.22, "eyes": 0.17, "eyebrows": 0.18, "forehead": 0.20, "head": 0.17,
+          "mouth": 0.17, "nose": 0.21, "neck": 0.14}  # fmt: skip
 SPECIAL = {
-    "chin-jaw-drop": 0.10, "chin-cleft": 0.15, "ear-flap": 0.15, "ear-wing": 0.25, "ear-shape-pointed": 0.03,
+    "chin-jaw-drop": 0.10, "chin-cleft": 0.15, "ear-flap": 0.15, "ear-wing": 0.20, "ear-shape-pointed": 0.03,
     "ear-shape-triangle": 0.08, "eye-height1": 0.10, "eye-height2": 0.10, "eye-height3": 0.10, "eye-scale": 0.15,
     "eye-push1": 0.15, "eye-push2": 0.15, "eye-corner1": 0.22, "eye-corner2": 0.22, "eye-trans-in-out": 0.22,
     "eye-trans-down-up": 0.20, "eye-epicanthus": 0.15, "eyebrows-angle": 0.10, "head-age": 0.15,
-    "head-fat": 0.25, "mouth-angles": 0.07, "mouth-laugh-lines": 0.12, "mouth-lowerlip-ext": 0.07,
+    "head-fat": 0.20, "mouth-angles": 0.07, "mouth-laugh-lines": 0.12, "mouth-lowerlip-ext": 0.07,
     "mouth-upperlip-ext": 0.07, "mouth-lowerlip-middle": 0.07, "mouth-upperlip-middle": 0.07, "mouth-dimples": 0.12,
-    "mouth-trans-down-up": 0.22, "nose-trans-down-up": 0.20, "forehead-nubian": 0.15, "nose-compression": 0.2,
+    "mouth-trans-down-up": 0.17, "nose-trans-down-up": 0.16, "forehead-nubian": 0.15, "nose-compression": 0.2,
     "neck-double": 0.15,
 }  # fmt: skip
 # lateral or rigid movements: not part of a mirror-symmetric, head-aligned identity

@@ -12,6 +12,7 @@ import numpy as np
 STEP = 0.14  # cm between samples of the contour
 WINDOW = 0.12  # cm either side of a sample in which the contour's vertex is looked for
 OVERLAP = 0.03  # cm by which the lips overlap in height at rest
+CORNER = 0.09  # cm by which the last samples before the corner are closed at least: the lips part there
 REACH = 0.9  # cm of height over which the displacement fades
 
 
@@ -57,11 +58,18 @@ class Seal:
         """Height of the opening at the samples (…, n) of positions or displacements (…, V, 3)."""
         return np.asarray(field[..., self.upper, 1] - field[..., self.lower, 1])
 
-    def close(self, field: np.ndarray, overlap: float) -> np.ndarray:
-        """``field`` (…, V, 3) with the gap brought to ``-overlap`` (0 for displacements)."""
+    def close_displacement(self, field: np.ndarray) -> np.ndarray:
+        """``field`` (K, V, 3) of displacements with its change of the gap taken away (linear)."""
+        return self._shift(field, self.gap(field))
+
+    def close_mean(self, mean: np.ndarray) -> np.ndarray:
+        """Positions (V, 3) with the lips overlapping by :data:`OVERLAP`; lips that overlap more are left alone."""
+        wanted = np.maximum(self.gap(mean) + OVERLAP, 0.0)
+        wanted[-3:] = np.maximum(wanted[-3:], CORNER)
+        return np.asarray(self._shift(mean[None], wanted[None])[0])
+
+    def _shift(self, field: np.ndarray, amount: np.ndarray) -> np.ndarray:
         out = field.copy()
-        gap = self.gap(field) + overlap
-        flat = gap.reshape(-1, gap.shape[-1])
-        moved = np.stack([np.interp(self.x, self.centres, g) for g in flat]).reshape(*gap.shape[:-1], -1)
-        out[..., 1] += moved * self.weight
+        for one, values in zip(out, amount, strict=True):
+            one[:, 1] += np.interp(self.x, self.centres, values) * self.weight
         return out
