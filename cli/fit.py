@@ -86,6 +86,8 @@ def command(
     good = [f for f in fits if f.ok]
     if as_json:
         click.echo(json.dumps([{k: getattr(f, k) for k in ("name", "photo", "status", "reason", "nme")} for f in fits]))
+    if len(fits) == 1 and not good:
+        raise FitError(f"{fits[0].photo}: {fits[0].reason}")
     for f in fits:
         if not f.ok:
             say(f"not fitted: {f.photo}: {f.reason}")

@@ -33,10 +33,17 @@ def say(message: str, quiet: bool = False) -> None:
 @contextmanager
 def steps(quiet: bool) -> Iterator[Callable[[str], Any]]:
     """For work in a few steps: yields a function that is told what begins; shows it with the time it has taken."""
-    with tqdm(total=0, bar_format="{desc} {elapsed}", file=sys.stderr, disable=quiet, leave=False) as progress:
+    progress: tqdm[Any] | None = None
 
-        def step(text: str) -> None:
-            progress.set_description_str(text + " …")
-            progress.refresh()
+    def step(text: str) -> None:
+        nonlocal progress
+        if progress is None:  # not before there is something to say: an error message stands alone
+            progress = tqdm(total=0, bar_format="{desc} {elapsed}", file=sys.stderr, disable=quiet, leave=False)
+        progress.set_description_str(text + " …")
+        progress.refresh()
 
+    try:
         yield step
+    finally:
+        if progress is not None:
+            progress.close()

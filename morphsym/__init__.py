@@ -76,7 +76,8 @@ if TYPE_CHECKING:
     from .experiment.demo import sample_landmarks, sample_photo
     from .experiment.study import Study, run_study
     from .faces import MorphableModel, load_model
-    from .fitting import fit, load_fits, save_fits
+    from .fitting import load_fits, save_fits
+    from .fitting.fit import fit
     from .intervention import Design
     from .pipeline import analyze, analyze_results, classify, intervene, photo_units, render, sample_units
     from .report import answer_table
@@ -87,7 +88,7 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'morphsym' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-    globals()[name] = value
+    globals()[name] = value  # found at once the next time
     return value
 
 

@@ -77,7 +77,7 @@ def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> R
         reasons = [r or str(e) for r in reasons]
     if unit.photo is not None and "original" in arms:
         original = arms.index("original")
-        images[original] = torch.from_numpy(unit.photo).permute(2, 0, 1).float() / 255.0
+        images[original] = torch.tensor(unit.photo).permute(2, 0, 1).float() / 255.0
     anchor = torch.as_tensor(unit.landmarks, dtype=torch.float32)
     # x → W − x, and every landmark takes the name of its mirror partner
     flipped = anchor[torch.as_tensor(MIRROR68)] * torch.tensor([-1.0, 1.0]) + torch.tensor([unit.camera.width, 0.0])

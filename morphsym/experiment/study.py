@@ -71,8 +71,8 @@ class Study:
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise StoreError(f"the manifest names an unknown setting {sorted(unknown)[0]!r}; update morphsym")
-        design = {k: tuple(v) if isinstance(v, list) else v for k, v in values["design"].items()}
-        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "design"}
+        design: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["design"].items()}
+        rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "design"}
         return cls(design=Design(**design), **rest)
 
 

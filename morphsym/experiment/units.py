@@ -146,7 +146,7 @@ def render_unit(model: MorphableModel, unit: Unit, vertices: torch.Tensor, backe
     assert unit.lights is not None
     pictures, coverage = rendering.render(
         vertices,
-        model.faces,
+        torch.as_tensor(model.faces),
         torch.as_tensor(unit.albedo),
         unit.camera,
         unit.lights,

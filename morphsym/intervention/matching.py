@@ -84,7 +84,7 @@ def measure(model: MorphableModel, coefficients: np.ndarray) -> Realised:
     basis, mirror, left = _tracked(model, "mesh")
     active = np.flatnonzero(np.any(coefficients != 0, axis=0))
     points = basis.shape[1]
-    d = (coefficients[:, active] @ basis[active].reshape(len(active), -1)).reshape(-1, points, 3)
+    d = (coefficients[:, active] @ basis[active].reshape(len(active), 3 * basis.shape[1])).reshape(-1, points, 3)
     size = np.linalg.norm(d, axis=2)
     mirrored = d[:, mirror] * np.array([-1.0, 1.0, 1.0], dtype=d.dtype)
     asymmetry = 0.5 * np.linalg.norm(d - mirrored, axis=2)
@@ -113,7 +113,7 @@ def matched_strengths(
     basis, _, _ = _tracked(model, rule)
     active = np.flatnonzero((coefficients != 0) | np.any(unilateral != 0, axis=0))
     points = basis.shape[1]
-    flat = basis[active].reshape(len(active), -1)
+    flat = basis[active].reshape(len(active), 3 * basis.shape[1])
 
     def field(c: np.ndarray) -> np.ndarray:
         return (c[..., active].astype(np.float32) @ flat).reshape(*c.shape[:-1], points, 3).astype(np.float64)
