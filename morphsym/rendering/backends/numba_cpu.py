@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import RenderError
 from ...types import Cameras, Fragments, Lights
+from .. import cameras as cams
 from .. import color
 from . import numba_kernels as kernels
 from ._compile import run, threads
@@ -25,8 +26,8 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
     Called through :func:`morphsym.rendering.rasterize`, which checks the arguments. Raises :class:`RenderError` for
     vertices that are not finite.
     """
-    points, triangles = _array(vertices), _array(faces, np.int32).view(np.uint32)
-    K, R, t = _matrices(cameras, len(points))
+    points, triangles = _array(vertices), _indices(faces)
+    K, R, t = (_rows(x, len(points)) for x in _matrices(cameras))
     batch, height, width = len(points), cameras.height, cameras.width
     screen = np.empty((batch, points.shape[1], 4))
     bad = run(kernels.project, [(points[b], K[b], R[b], t[b], screen[b]) for b in range(batch)])
@@ -53,14 +54,14 @@ def render(
     side: int,
 ) -> tuple[Tensor, Tensor]:
     """Images (B, 3, H, W) sRGB and coverage (B,), fused; arguments as checked by :func:`morphsym.rendering.render`."""
-    points, triangles = _array(vertices, np.float32), _array(faces, np.int32).view(np.uint32)
+    points, triangles = _array(vertices, np.float32), _indices(faces)
     paint = _array(color.srgb_to_linear(albedo.detach().cpu().float()))
     batch, height, width = len(points), cameras.height, cameras.width
-    K, R, t = _matrices(cameras, batch)
-    K = K * np.array([side, side, 1.0])[:, None]
-    R32, t32 = R.astype(np.float32), t.astype(np.float32)
-    light = [_spread(_array(x, np.float32), batch) for x in _fields(lights)]
-    paint, behind = _spread(paint, batch), _spread(_array(background, np.float32), batch)
+    fine = cams.resized(cameras, height * side, width * side)  # in units of samples
+    K, R, t = (_rows(x, batch) for x in _matrices(fine))
+    _, R32, t32 = (_rows(x, batch) for x in _matrices(cameras, np.float32))
+    light = [_rows(_array(x, np.float32), batch) for x in _fields(lights)]
+    paints, behind = _rows(paint, batch), _rows(_array(background, np.float32), batch)
     image = np.empty((batch, 3, height, width), np.float32)
     bands = _bands(height, width * side * side, batch)
 
@@ -73,7 +74,7 @@ def render(
             kernels.vertex_normals(points[b], triangles, normals)
             ambient, direction, intensity, specular = (x[b] for x in light)
             lamp = (ambient, direction, intensity, specular)
-            kernels.light_vertices(points[b], normals, paint[b], R32[b], t32[b], *lamp, radiance)
+            kernels.light_vertices(points[b], normals, paints[b], R32[b], t32[b], *lamp, radiance)
         return bad, screen, radiance
 
     def shade(b: int, ready: tuple[int, np.ndarray, np.ndarray], top: int, end: int) -> int:
@@ -105,12 +106,20 @@ def _array(x: Tensor, dtype: type | None = None) -> np.ndarray:
     return np.ascontiguousarray(a, dtype)
 
 
-def _spread(x: np.ndarray, batch: int) -> np.ndarray:
-    return x if len(x) == batch else np.broadcast_to(x, (batch, *x.shape[1:]))
+def _indices(faces: Tensor) -> np.ndarray:
+    """Unsigned, because numba tests signed indices for being negative."""
+    if len(faces) > kernels.INDEX_MASK:
+        raise RenderError(f"the numba backend takes at most {kernels.INDEX_MASK} triangles, got {len(faces)}")
+    return _array(faces, np.int32).view(np.uint32)
 
 
-def _matrices(cameras: Cameras, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    K, R, t = (_spread(_array(x, np.float64), batch) for x in (cameras.K, cameras.R, cameras.t))
+def _rows(x: np.ndarray, batch: int) -> list[np.ndarray]:
+    """One row an image. Rows, not a broadcast array, which numba would compile another kernel for."""
+    return [x[b if len(x) > 1 else 0] for b in range(batch)]
+
+
+def _matrices(cameras: Cameras, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    K, R, t = (_array(x, dtype) for x in (cameras.K, cameras.R, cameras.t))
     return K, R, t
 
 

@@ -367,7 +367,7 @@ def shade_band(screen, faces, radiance, background, table, side, top, image):
                 f = ids[first]
                 if f < 0:
                     continue
-                count = sx = sy = 0
+                count = sx = sy = np.int64(0)
                 for q in range(first, n):
                     same = np.int64(ids[q] == f)
                     ids[q] |= -same
