@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from morphsym.experiment.atomic import writing
 from morphsym.faces import MorphableModel, load_model
@@ -26,15 +27,16 @@ from morphsym.rendering import default_lights, portrait_camera, render
 
 ROBUST_CM2 = 0.5
 ACTIVE = 5  # shapes moved in one render
+MIRRORED = 60  # renders that are also looked at mirrored
 SIZE, YAW, PITCH, ROLL = 384, 30.0, 12.0, 15.0
 
 
 def renders(model: MorphableModel, detector: MediaPipeDetector, count: int, seed: int) -> tuple[Any, Any, Any]:
-    """Vertices ``(n, V, 2)`` and detections ``(n, 478, 2)`` in cm at the face's distance, and roll in radians ``(n,)``."""
+    """Vertices ``(n, V, 2)`` and detections ``(n, 478, 2)`` in cm at the face's distance, and the mirror map ``(478,)``."""
     rng = np.random.default_rng(seed)
     sided = model.sided
     shapes = [k for k in range(len(sided)) if sided.nerve[k] == "facial" and sided.side[k] > 0]
-    vertices, points, rolls = [], [], []
+    vertices, points, plain, mirrored = [], [], [], []
     for _ in range(count):
         identity = rng.normal(size=model.n_identity) * 0.8
         expression = np.zeros(len(sided))
@@ -44,31 +46,41 @@ def renders(model: MorphableModel, detector: MediaPipeDetector, count: int, seed
         cameras = portrait_camera(SIZE, rng.uniform(60, 110), 24.0, yaw, pitch, roll)
         mesh = model.forward(*(torch.tensor(c, dtype=torch.float32)[None] for c in (identity, expression)))
         picture, _ = render(mesh, torch.as_tensor(model.faces), torch.as_tensor(model.albedo), cameras, default_lights(1))
-        found = detector((picture[0].permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8))
+        pixels = (picture[0].permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+        found = detector(pixels)
         if not found or found[0].landmarks478 is None:
             continue
+        if len(plain) < MIRRORED:
+            other = detector(np.ascontiguousarray(pixels[:, ::-1]))
+            if other and other[0].landmarks478 is not None:
+                plain.append(found[0].landmarks478)
+                mirrored.append(other[0].landmarks478 * [-1, 1] + [SIZE, 0])
         K, R, t = (np.asarray(x[0], dtype=np.float64) for x in (cameras.K, cameras.R, cameras.t))
         seen = (mesh[0].numpy() @ R.T + t) @ K.T
         scale = K[0, 0] / t[2]
         vertices.append((seen[:, :2] / seen[:, 2:] / scale).astype(np.float32))
         points.append((found[0].landmarks478 / scale).astype(np.float32))
-        rolls.append(np.radians(roll))
-    return np.stack(vertices), np.stack(points), np.array(rolls)
+    return np.stack(vertices), np.stack(points), mirror_points(np.stack(plain), np.stack(mirrored))
 
 
-def mirror_points(points: np.ndarray, rolls: np.ndarray) -> np.ndarray:
-    """``(478,)``: the index of each point's mirror point, from their mean places in the upright face."""
-    c, s = np.cos(rolls)[:, None], np.sin(rolls)[:, None]
-    q = points - points[:, [33, 263]].mean(axis=1, keepdims=True)
-    upright = np.stack([q[..., 0] * c + q[..., 1] * s, -q[..., 0] * s + q[..., 1] * c], axis=-1).mean(axis=0)
-    return np.argmin(((upright[:, None] * [-1, 1] - upright[None]) ** 2).sum(-1), axis=1)
+def mirror_points(points: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """``(478,)``: the index of each point's mirror point.
+
+    ``mirrored`` are the points of the same pictures mirrored, taken back: point j lies there where its mirror point lies in the
+    picture itself. Matched one to one by the mean distance.
+    """
+    distance = np.linalg.norm(points[:, None] - mirrored[:, :, None], axis=-1).mean(axis=0)
+    pair = linear_sum_assignment(distance + distance.T)[1]
+    if not np.array_equal(pair[pair], np.arange(478)):
+        raise SystemExit("the mirror map of MediaPipe's points is not its own inverse; use more renders")
+    return pair
 
 
 def robust(squared: np.ndarray) -> np.ndarray:
     return squared / (1 + squared / ROBUST_CM2)
 
 
-def embed(model: MorphableModel, vertices: np.ndarray, points: np.ndarray, rolls: np.ndarray) -> dict[str, np.ndarray]:
+def embed(model: MorphableModel, vertices: np.ndarray, points: np.ndarray, pair: np.ndarray) -> dict[str, np.ndarray]:
     """``vertices`` (478, 3) indices of the triangle's corners, ``barycentric`` (478, 3), ``rms`` (478,) cm."""
     skin = np.nonzero(model.part == list(model.part_names).index("skin"))[0]
     place = model.mean.numpy()
@@ -85,7 +97,6 @@ def embed(model: MorphableModel, vertices: np.ndarray, points: np.ndarray, rolls
     cost = np.zeros((478, len(used)))
     for p, v in zip(points, seen, strict=True):
         cost += robust(np.clip((p**2).sum(1)[:, None] + (v**2).sum(1)[None] - 2 * p @ v.T, 0, None))
-    pair = mirror_points(points, rolls)
     best = (cost + cost[pair][:, flipped]).argmin(axis=1)
     around: dict[int, list[int]] = {}
     for f in skin:

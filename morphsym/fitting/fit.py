@@ -80,7 +80,8 @@ def fit(
     the_model = load_model(model) if isinstance(model, (str, Path)) else model
     finder: Detector | None = None
     if given is None:
-        finder = detectors.get(detector, offline=offline) if isinstance(detector, str) else detector
+        thorough = face == "all"
+        finder = detectors.get(detector, offline, thorough) if isinstance(detector, str) else detector
 
     names = Names()
     results: list[FaceFit] = []

@@ -14,15 +14,17 @@ NAMES = ("mediapipe", "face-alignment", "face-alignment-3d")
 __all__ = ["KINDS", "NAMES", "Detection", "Detector", "FileDetector", "get"]
 
 
-def get(name: str, offline: bool = False) -> Detector:
+def get(name: str, offline: bool = False, thorough: bool = False) -> Detector:
     """The detector ``name``. Packages are imported, and weights looked for, on use; nothing is downloaded.
+
+    ``thorough`` searches for the small faces of a group too, where the detector does not by itself.
 
     Raises :class:`UsageError` for an unknown name, :class:`MissingDependencyError` with what to run.
     """
     if name == "mediapipe":
         from .mediapipe import MediaPipeDetector
 
-        return MediaPipeDetector(offline=offline)
+        return MediaPipeDetector(offline=offline, thorough=thorough)
     if name in ("face-alignment", "face-alignment-3d"):
         from .face_alignment import FaceAlignmentDetector
 
