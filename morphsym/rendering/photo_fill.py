@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from . import photo_kernels as kernels
 from .photo_layers import Layers
@@ -29,6 +30,8 @@ class Filler:
         self.layers, self.photo = layers, scene.photo
         seen = scene._photo_layer
         self.area = {a: int((seen == a).sum()) for a in APERTURES}
+        self.near = max(2, round(0.9 * scene.pixels_per_cm))  # px, how far beside an aperture skin may be hidden
+        self.rim = max(2, round(0.3 * scene.pixels_per_cm))  # px, the line of lashes about it
         self.least = max(4.0, 0.02 * scene.pixels_per_cm**2)  # px: smaller apertures are left to the warp
         albedo = np.asarray(model.albedo, np.float32)
         face = seen == kernels.FACE
@@ -47,13 +50,24 @@ class Filler:
             return 0.0
         return float(np.clip((ENOUGH - self.area[aperture] / area) / (ENOUGH - LITTLE), 0.0, 1.0))
 
-    def apply(self, triangle: np.ndarray, barycentric: np.ndarray, layer: np.ndarray, image: np.ndarray) -> None:
-        """Fill ``image`` (3, H, W) in place where its apertures show what the photo does not."""
+    def apply(
+        self,
+        triangle: np.ndarray,
+        barycentric: np.ndarray,
+        layer: np.ndarray,
+        hidden: np.ndarray,
+        image: np.ndarray,
+    ) -> None:
+        """Fill ``image`` (3, H, W) in place where its apertures show what the photo does not.
+
+        ``hidden`` (H, W) is skin that the photo does not show, as a lower lid under the upper one of a shut eye.
+        """
         for aperture in APERTURES:
             inside = layer == aperture
             weight = self.weight(aperture, int(inside.sum()))
             if weight == 0:
                 continue
+            self._skin(inside, hidden, weight, image)
             rows, columns = np.nonzero(inside)
             corners = self.layers.faces[triangle[rows, columns]]
             b = barycentric[rows, columns][..., None]
@@ -66,6 +80,18 @@ class Filler:
             edge = np.clip(2.0 * soft - 0.7, 0.0, 1.0)
             alpha = (weight * edge)[:, None]
             image[:, rows, columns] += ((colour - image[:, rows, columns].T) * alpha).T.astype(np.float32)
+
+    def _skin(self, inside: np.ndarray, hidden: np.ndarray, weight: float, image: np.ndarray) -> None:
+        """Inpaint hidden skin beside an aperture smoothly from the skin around it."""
+        near = binary_dilation(inside, iterations=self.near)
+        gap = binary_dilation(hidden & near, iterations=self.rim) & ~inside
+        if not gap.any():
+            return
+        around = (~(gap | inside)).astype(np.float32)
+        filled = np.ascontiguousarray(image.transpose(1, 2, 0))
+        kernels.pull_push(filled, around, 5)
+        kernels.relax(filled, around, 8)
+        image[:, gap] += weight * (filled[gap].T - image[:, gap])
 
     def _from_mirror(self, corners: np.ndarray, b: np.ndarray, other: int, colour: np.ndarray) -> None:
         """Take the colours of pixels whose mirror point is seen in the photo from there."""

@@ -36,7 +36,7 @@ VIEW = 1.7
 
 MAX_SIZE = 512
 
-TOLERANCE = 0.4
+TOLERANCE = 0.1
 """cm: how far behind the photo's front surface a point still counts as seen."""
 
 LEAST = 0.02
@@ -221,12 +221,14 @@ class PhotoScene:
         if not np.abs(shift).max() >= LEAST:
             image[:] = self.photo.transpose(2, 0, 1)
             return
-        field, layer = self.warp(triangle, barycentric, shift)
+        field, layer, hidden = self.warp(triangle, barycentric, shift)
         kernels.resample(self.photo, field, np.float32(LEAST), image)
-        self._fill.apply(triangle, barycentric, layer, image)
+        self._fill.apply(triangle, barycentric, layer, hidden, image)
 
-    def warp(self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The displacement (H, W, 2) of every pixel, px, and the layers (H, W) of an edited picture."""
+    def warp(
+        self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The displacement (H, W, 2) of every pixel, px, the layers (H, W), and where skin shows that the photo hides."""
         shape = triangle.shape
         own, field = np.empty((*shape, 2), np.float32), np.empty((*shape, 2), np.float32)
         known, new = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -242,7 +244,7 @@ class PhotoScene:
         radii = [max(1, round(reach * self.pixels_per_cm)) for reach in (REACH_OUT, REACH_EYE, REACH_MOUTH)]
         kernels.extend(own, layer, known, new, extended, *radii)
         kernels.smooth(extended, field)
-        return field, layer
+        return field, layer, (new > 0) & (layer == kernels.FACE)
 
     def _outside_reach(self, side: str) -> np.ndarray:
         """(H, W) bool: pixels that an edit of ``side`` must leave alone, whatever its strength."""
