@@ -22,12 +22,46 @@ import numpy as np
 _NM = np.arange(400.0, 701.0, 10.0)
 # Molar extinction, 1/(cm M), at _NM (Prahl). Oxygenated and deoxygenated haemoglobin.
 _OXY = np.array(
-    [266232, 466840, 480360, 246072, 102580, 62816, 44480, 33209, 26629, 23684, 20933, 20035, 24202, 39957, 53236, 43016]
+    [
+        266232,
+        466840,
+        480360,
+        246072,
+        102580,
+        62816,
+        44480,
+        33209,
+        26629,
+        23684,
+        20933,
+        20035,
+        24202,
+        39957,
+        53236,
+        43016,
+    ]
     + [32613, 44496, 50104, 14400, 3200, 1506, 942, 610, 442, 368, 320, 294, 278, 276, 290],
     dtype=np.float64,
 )
 _DEOXY = np.array(
-    [223296, 303956, 407560, 528600, 413280, 103292, 23389, 16156, 14550, 16684, 20862, 25774, 31590, 39037, 46592, 53412]
+    [
+        223296,
+        303956,
+        407560,
+        528600,
+        413280,
+        103292,
+        23389,
+        16156,
+        14550,
+        16684,
+        20862,
+        25774,
+        31590,
+        39037,
+        46592,
+        53412,
+    ]
     + [53788, 45072, 37020, 28325, 14677, 9444, 6510, 5149, 4345, 3750, 3227, 2795, 2408, 2052, 1794],
     dtype=np.float64,
 )
@@ -71,7 +105,7 @@ class Appearance:
     iris: tuple[float, float, float] = IRIS_COLOURS["brown"]
     hair: tuple[float, float, float] = HAIR_COLOURS["dark brown"]
     brow: tuple[float, float, float] = HAIR_COLOURS["dark brown"]
-    brow_density: float = 0.85  # 0…1
+    brow_density: float = 0.9  # 0…1
     lip_blood: float = 3.0  # the lips' haemoglobin relative to the skin's
     flush: float = 1.6  # the cheeks' and the nose's
     hair_density: float = 1.0  # 0: shaved
@@ -140,10 +174,10 @@ def sample_appearance(
         DEFAULT,
         melanin=melanin,
         haemoglobin=haemoglobin,
-        iris=tuple(float(x) for x in np.clip(np.array(iris) * jitter[0], 0, 1)),
-        hair=tuple(float(x) for x in np.clip(np.array(hair) * jitter[1], 0, 1)),
-        brow=tuple(float(x) for x in np.clip(np.array(brow) * jitter[2], 0, 1)),
-        brow_density=float(rng.uniform(0.65, 0.95)),
+        iris=_scaled(iris, float(jitter[0])),
+        hair=_scaled(hair, float(jitter[1])),
+        brow=_scaled(brow, float(jitter[2])),
+        brow_density=float(rng.uniform(0.8, 1.0)),
         lip_blood=float(rng.uniform(2.2, 4.0)),
         flush=float(rng.uniform(1.2, 2.0)),
     )
@@ -217,6 +251,11 @@ def _mix(a: tuple[float, ...], b: tuple[float, ...], share: float) -> tuple[floa
     return float(x[0]), float(x[1]), float(x[2])
 
 
+def _scaled(a: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
+    x = np.clip(np.array(a) * factor, 0.0, 1.0)
+    return float(x[0]), float(x[1]), float(x[2])
+
+
 _RGB_TO_XYZ = np.array(
     [[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]]
 )
@@ -226,7 +265,7 @@ def _spectrum_to_linear() -> np.ndarray:
     """(31, 3): reflectance at 400…700 nm to linear sRGB, a perfect reflector giving (1, 1, 1)."""
 
     def lobe(centre: float, below: float, above: float) -> np.ndarray:
-        t = (_NM - centre) * np.where(_NM < centre, below, above)
+        t = (_NM - centre) * np.where(centre > _NM, below, above)
         return np.exp(-0.5 * t * t)
 
     x = 1.056 * lobe(599.8, 0.0264, 0.0323) + 0.362 * lobe(442.0, 0.0624, 0.0374) - 0.065 * lobe(501.1, 0.0490, 0.0382)

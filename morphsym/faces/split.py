@@ -59,7 +59,9 @@ def hemiface_weights(mean: np.ndarray, mirror: np.ndarray, half_width: float = H
 def fade_weights(mean: np.ndarray, mirror: np.ndarray, half_width: float = HALF_WIDTH) -> np.ndarray:
     """How much a natively left shape keeps of itself: (V,) float32, 1 on its own half, 0 beyond the blend zone."""
     x = 0.5 * (mean[:, 0].astype(np.float64) - mean[mirror, 0])
-    return smoothstep((x + half_width) / half_width).astype(np.float32)
+    fade = smoothstep((x + half_width) / half_width).astype(np.float32)
+    fade[hemiface_weights(mean, mirror, half_width) == 0] = 0.0  # where the weight rounds to 0 nothing may move
+    return fade
 
 
 @dataclass(frozen=True, eq=False)

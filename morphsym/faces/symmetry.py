@@ -35,7 +35,9 @@ def find_mirror(
     m = mean.astype(np.float64)
     left, right = np.flatnonzero(m[:, 0] >= midline), np.flatnonzero(m[:, 0] <= -midline)
     if len(left) != len(right):
-        raise ModelError(f"{source}: mean: {len(left)} vertices on the left but {len(right)} on the right; no mirror map")
+        raise ModelError(
+            f"{source}: mean: {len(left)} vertices on the left but {len(right)} on the right; no mirror map"
+        )
     mirror = np.arange(len(m))
     if len(left) == 0:
         return mirror

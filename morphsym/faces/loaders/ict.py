@@ -36,7 +36,16 @@ _PARTS = {
 and eye occlusion are transparent shells, and the lashes cards with a transparent texture: shaded plainly they would be
 grey rims and black slabs. A lash line is painted on the lids instead."""
 
-_KEYS = ("mean", "identity", "expression", "faces", "face_material", "material_names", "expression_names", "landmarks68")
+_KEYS = (
+    "mean",
+    "identity",
+    "expression",
+    "faces",
+    "face_material",
+    "material_names",
+    "expression_names",
+    "landmarks68",
+)
 
 
 def arkit_name(name: str) -> str:
@@ -210,7 +219,9 @@ def read_folder(folder: Path, partial: bool = False) -> tuple[dict[str, np.ndarr
         indices = json.loads(need("vertex_indices.json"))
         names, landmarks = list(indices["expressions"]), np.array(indices["idx_to_landmark_verts"], dtype=np.int64)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as e:
-        raise ModelError(f"{folder}/vertex_indices.json: expected 'expressions' and 'idx_to_landmark_verts' ({e})") from e
+        raise ModelError(
+            f"{folder}/vertex_indices.json: expected 'expressions' and 'idx_to_landmark_verts' ({e})"
+        ) from e
     mean = neutral["v"]
 
     def displacement(name: str) -> np.ndarray | None:

@@ -6,7 +6,6 @@ import numpy as np
 
 from ..split import MIRROR68, smoothstep
 
-
 BROW_HALF_HEIGHT = (0.42, 0.46, 0.45, 0.36, 0.20)
 BROW_DROP = (0.48, 0.50, 0.50, 0.40, 0.20)
 """cm at the five landmarks of a brow from the inner end: painted half height, and how far below them its middle runs. The

@@ -15,12 +15,26 @@ from .npz import read_npz, strings
 LICENCE = "CC0-1.0 (MakeHuman community)"
 
 _KEYS = (
-    "mean identity_basis expression_basis expression_names faces part part_names landmarks68_triangle "
-    "landmarks68_barycentric mirror albedo paint_names paint"
-).split()
+    "mean", "identity_basis", "expression_basis", "expression_names", "faces", "part", "part_names",
+    "landmarks68_triangle", "landmarks68_barycentric", "mirror", "albedo", "paint_names", "paint",
+)  # fmt: skip
 _OPTIONAL = ("uv", "faces_uv", "landmarks478_triangle", "landmarks478_barycentric")
 _POPULATION = ("macro_names", "macro_scores", "macro_offset", "residual_cholesky")
 """What :mod:`morphsym.faces.people` draws plausible people from."""
+
+EXPRESSION_GAIN = {
+    "noseSneer": 1.8,
+    "mouthShrugLower": 1.6,
+    "mouthUpperUp": 1.5,
+    "mouthFunnel": 1.35,
+    "browInnerUp": 1.3,
+    "browOuterUp": 1.3,
+    "mouthLowerDown": 1.3,
+}
+"""Factors on shapes (both sides) that MakeHuman's face units move much less at coefficient 1 than ICT-FaceKit's of the same
+name do (largest skin displacement, cm: noseSneer .46 against 1.03, mouthShrugLower .48 / 1.05, mouthUpperUp .56 / .91,
+mouthFunnel .75 / 1.17, browInnerUp .48 / .63, browOuterUp .64 / .86, mouthLowerDown .46 / .60). With them a coefficient of 1
+is the full movement in both models."""
 
 
 def load_makehuman(path: Path) -> MorphableModel:
@@ -44,7 +58,11 @@ def load_makehuman(path: Path) -> MorphableModel:
     v = len(mean) if mean.ndim else 0
     if mean.ndim != 2 or mean.shape[1] != 3:
         raise ModelError(f"{path}: mean: expected shape (any, 3), got {mean.shape}")
-    for key, array, size in (("mirror", mirror, v), ("faces", faces, v), ("landmarks68_triangle", marks.triangle, len(faces))):
+    for key, array, size in (
+        ("mirror", mirror, v),
+        ("faces", faces, v),
+        ("landmarks68_triangle", marks.triangle, len(faces)),
+    ):
         if array.size == 0 or array.min() < 0 or array.max() >= size:
             raise ModelError(f"{path}: {key}: indices must lie in 0…{size - 1}")
     if mirror.shape != (v,) or faces.ndim != 2 or faces.shape[1] != 3 or marks.barycentric.shape != (68, 3):
@@ -54,6 +72,10 @@ def load_makehuman(path: Path) -> MorphableModel:
         )
     points = np.einsum("ncx,nc->nx", mean[faces[marks.triangle]], marks.barycentric)
     names = strings(data["expression_names"])
+    expression = get("expression_basis", np.float32)
+    if expression.ndim == 3 and len(expression) == len(names):  # else the record's own check says what is wrong
+        gain = [EXPRESSION_GAIN.get(n.removesuffix("Left").removesuffix("Right"), 1.0) for n in names]
+        expression = expression * np.array(gain, dtype=np.float32)[:, None, None]
     paint = get("paint", np.float32)
     return MorphableModel(
         name="makehuman",
@@ -62,7 +84,7 @@ def load_makehuman(path: Path) -> MorphableModel:
         sha256=sha256(path),
         mean=mean,  # type: ignore[arg-type]
         identity_basis=get("identity_basis", np.float32),  # type: ignore[arg-type]
-        expression_basis=get("expression_basis", np.float32),  # type: ignore[arg-type]
+        expression_basis=expression,  # type: ignore[arg-type]
         expression_names=names,
         expression_low=np.zeros(len(names), dtype=np.float32),
         expression_high=np.ones(len(names), dtype=np.float32),
@@ -78,5 +100,6 @@ def load_makehuman(path: Path) -> MorphableModel:
         uv=get("uv", np.float32) if "uv" in data else None,
         faces_uv=get("faces_uv", np.int32) if "faces_uv" in data else None,
         paint=dict(zip(strings(data["paint_names"]), paint)),
+        notes=("expression shapes scaled at load: " + ", ".join(f"{k} {g}" for k, g in EXPRESSION_GAIN.items()),),
         attributes={k: data[k] for k in _POPULATION if k in data},
     )
