@@ -25,7 +25,7 @@ import head_mesh
 import head_paint
 import numpy as np
 from head_expression import ARKIT, native_expressions
-from head_lids import close_lids
+from head_lids import clear_lids
 from head_source import Source, read
 
 WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
@@ -43,10 +43,14 @@ CREDIT = (
 def head_polygons(source: Source, builder: head_mesh.Builder) -> list[tuple[int, head_mesh.Polygon]]:
     """Left-half (part, polygon) list of everything but the eyeballs."""
     body = head_mesh.polygons_of(source, builder, "body")
-    body = [p for p in body if min(builder.position(v)[1] for v, _ in p) > 52 and abs(builder.position(p[0][0])[0]) < 24]
+    body = [
+        p for p in body if min(builder.position(v)[1] for v, _ in p) > 52 and abs(builder.position(p[0][0])[0]) < 24
+    ]
     inside = source.mask("inside-mouth")
     lips = source.mask("lips")
-    cavity = np.array([head_paint.polygon_mask(inside, p) > 0.5 and head_paint.polygon_mask(lips, p) < 0.5 for p in body])
+    cavity = np.array(
+        [head_paint.polygon_mask(inside, p) > 0.5 and head_paint.polygon_mask(lips, p) < 0.5 for p in body]
+    )
     chosen = head_paint.detail_region(source, builder, body) & ~cavity
     tagged: list[tuple[int, head_mesh.Polygon]] = []
     # cavity faces keep their place in the subdivision (they may receive rim corners), so tag through a dictionary
@@ -103,7 +107,7 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     expressions, residual = native_expressions(source)
     report["expression_residual_cm"] = residual
 
-    left_ball, right_ball = source.vertices_of("helper-l-eye"), source.vertices_of("helper-r-eye")
+    left_ball = source.vertices_of("helper-l-eye")
     centre, directions, radius = head_eyes.native_frame(mean_native[left_ball])
     origin = np.array([0.0, centre[1], centre[2]]) - EYES_AT
 
@@ -182,8 +186,11 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     report["score_std"] = [float(scores.std(0, ddof=1).min()), float(scores.std(0, ddof=1).max())]
 
     centres = np.stack([centre - origin, (centre - origin) * flip])
-    expression, lids = close_lids(mean, basis, expression, faces, part, mirror, centres, radius)
-    report["lids"] = lids
+    eyes = np.arange(e1, e2), np.arange(e2, l1)
+    expression, report["lids"] = clear_lids(mean, basis, scores[:400], expression, faces[part == 0], mirror, eyes)
+    for k in (ARKIT.index("eyeBlinkLeft"), ARKIT.index("eyeBlinkRight")):  # the lashes go with the mended lids
+        expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots])
+        expression[k, l2:] = np.einsum("nk,nkd->nd", share, expression[k][mesh.mirror[roots]])
 
     paint_names, paint, albedo = head_paint.paint(
         source, mean, faces, part, mirror, vertex_uv, skin_count, eye_angle, mesh

@@ -83,7 +83,14 @@ def main(head: str, task: str, count: int) -> None:
             table[name] = " ".join(f"{n} {rise[n]:+.2f}" for n in top)
         report["reads"] = table
         sided = {}
-        for name in ("mouthSmileLeft", "eyeBlinkLeft", "browOuterUpLeft", "mouthFrownLeft", "noseSneerLeft", "browDownLeft"):
+        for name in (
+            "mouthSmileLeft",
+            "eyeBlinkLeft",
+            "browOuterUpLeft",
+            "mouthFrownLeft",
+            "noseSneerLeft",
+            "browDownLeft",
+        ):
             wins = []
             for h in heads[:30]:
                 scores = read(h + shape(**{name: 0.8}))

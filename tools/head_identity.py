@@ -38,7 +38,14 @@ SPECIAL = {
     "neck-double": 0.15,
 }  # fmt: skip
 # lateral or rigid movements: not part of a mirror-symmetric, head-aligned identity
-EXCLUDED = ("head-trans", "head-angle", "nose-trans-in-out", "mouth-trans-in-out", "neck-trans-in-out", "measure-neck-height")
+EXCLUDED = (
+    "head-trans",
+    "head-angle",
+    "nose-trans-in-out",
+    "mouth-trans-in-out",
+    "neck-trans-in-out",
+    "measure-neck-height",
+)
 OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"),
              ("compress", "uncompress"))  # fmt: skip
 
@@ -167,5 +174,7 @@ def principal_components(
     load = (root @ axes[:, order]).T  # (count, K): the component as a combination of fields, not yet unit
     projection = gram @ load.T / variance[order]
     projection = projection / np.sqrt(((cov @ projection) * projection).sum(0))
-    basis = ((projection.T @ cov) @ fields.reshape(k, -1)).reshape(count, -1, 3)  # regression of the heads on the scores
+    basis = ((projection.T @ cov) @ fields.reshape(k, -1)).reshape(
+        count, -1, 3
+    )  # regression of the heads on the scores
     return basis, projection, kept

@@ -158,7 +158,8 @@ def subdivide(builder: Builder, polygons: list[Polygon], chosen: np.ndarray) -> 
             mid: Corner = (face_point(f), _mean_uv([t for _, t in polygon]))
             for k in range(count):
                 before, after = mids[k - 1], mids[k]
-                assert before is not None and after is not None
+                assert before is not None
+                assert after is not None
                 out.append([corners[k], after, mid, before])
         else:
             loop: Polygon = []

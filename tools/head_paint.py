@@ -112,7 +112,9 @@ def paint(
     lids = sample_mask(source.mask("eyelids"), vertex_uv) * on[0]
     upper = smooth(sided[:, 1] - ball[0][1], -0.25, 0.25)
     masks["lid"] = np.clip(lids * smooth(off, 0.45, 0.15) * 0.45, 0, 1)
-    masks["lashline"] = np.clip(lids * smooth(off, 0.2, 0.1) * smooth(z - ball[0][2], 0.6, 0.9) * (0.25 + 0.6 * upper), 0, 1)
+    masks["lashline"] = np.clip(
+        lids * smooth(off, 0.2, 0.1) * smooth(z - ball[0][2], 0.6, 0.9) * (0.25 + 0.6 * upper), 0, 1
+    )
     masks["lip"][:skin_count] = lip_mask(source, mesh) * on[0][:skin_count]
     masks["brow"] = _brow(mean) * skin
     azimuth = np.degrees(np.arctan2(x, z))
@@ -121,8 +123,10 @@ def paint(
     masks["mouth_cavity"] = np.where(on[1], 1 - np.where(on[0], masks["lip"], 0.0), 0.0)
     gum_zone = smooth(z, 7.2, 8.2)  # the front wall of the cavity, behind the lips, is pink
     masks["gum"] = masks["mouth_cavity"] * gum_zone * 0.6
-    masks["teeth"] = (on[3] | on[4]).astype(float)
-    masks["tongue"] = on[5].astype(float)
+    # little light reaches the back of the mouth: tongue and molars fade to the cavity's colour with depth
+    masks["mouth_cavity"] += (on[3] | on[4] | on[5]).astype(float)
+    masks["teeth"] = (on[3] | on[4]) * (1 - 0.75 * smooth(z, 7.2, 5.0))
+    masks["tongue"] = on[5] * (1 - 0.85 * smooth(z, 7.8, 4.5))
     masks["lash"] = on[6].astype(float)
     angle = np.full(n, 999.0)
     angle[skin_count : skin_count + 2 * len(eye_angle)] = np.tile(eye_angle, 2)
