@@ -141,7 +141,7 @@ def render_unit(model: MorphableModel, unit: Unit, vertices: torch.Tensor, backe
     """
     n = len(vertices)
     if unit.source == "photo":
-        scene = photos.PhotoScene(unit, model)
+        scene = photos.PhotoScene(unit, model, backend=backend)
         return scene.render(vertices)
     assert unit.lights is not None
     pictures, coverage = rendering.render(
