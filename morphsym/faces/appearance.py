@@ -21,6 +21,7 @@ import numpy as np
 
 _NM = np.arange(400.0, 701.0, 10.0)
 # Molar extinction, 1/(cm M), at _NM (Prahl). Oxygenated and deoxygenated haemoglobin.
+# Written down from knowledge of that table and not yet compared with it entry by entry: a colour model, not an oximeter.
 _OXY = np.array(
     [
         266232,
