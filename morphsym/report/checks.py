@@ -110,8 +110,7 @@ def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
     share = np.abs(other).mean() / max(np.abs(edited).mean(), 1e-12)
     detail = (
         f"the other half changes by {f.number(np.abs(other).mean(), 3)} mm on average, {f.number(100 * share, 1)} % of "
-        f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend across the midline is "
-        "part of it"
+        f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend at the midline included"
     )
     return Check("The untouched half stays as it was", bool(share < 0.15), detail)
 

@@ -56,8 +56,7 @@ ALT = (
     "Causal graph. The weakness of a side, set by intervention, and the person's expression determine the realised "
     "asymmetry and the realised intensity of the face. Both, with identity, pose, camera, light, skin and background, "
     "determine the image; the image and the crop determine the classifier's output. Identity, expression, pose, "
-    "camera, "
-    "light, skin, background and crop are the same for all arms of a unit."
+    "camera, light, skin, background and crop are the same for all arms of a unit."
 )
 
 
@@ -102,7 +101,6 @@ def causal_graph() -> Drawn:
         "The causal model",
         ALT,
         build,
-        "Orange: set by intervention. Blue: the two ways through which it acts. Dashed grey: the same for every arm "
-        "of a "
-        "unit. The matched control acts on intensity alone; what is left of the total effect is asymmetry.",
+        "Orange: set by intervention. Blue: the two ways through which it acts. Dashed grey: the same for every arm of "
+        "a unit. The matched control acts on intensity alone; what is left of the total effect is asymmetry.",
     )

@@ -310,7 +310,7 @@ def manipulation(table: pd.DataFrame, source: str) -> Drawn | None:
                 ax.plot(x, y, look.line, color=look.colour, marker=look.marker, markersize=4.5,
                         markerfacecolor=look.colour if look.filled else "white", label=look.name)  # fmt: skip
             ax.set_title(title)
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * max(float(table[column].max()), 1e-6))
             ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
         fig.supxlabel("strength of the weakness", fontsize=8.5)
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2, borderaxespad=0.2)

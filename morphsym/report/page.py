@@ -17,9 +17,10 @@ import morphsym
 from ..analysis import Analysis
 from ..errors import StoreError
 from ..experiment.atomic import ensure_folder, write_bytes, write_text
-from . import citations, dag, figures, sentences
+from . import citations, dag, figures, methods, sentences
 from . import formatting as f
 from .checks import Check, arm_table, checks
+from .decisions import DecisionRow, decision_rows
 from .examples import ExampleStrip, examples_from_results, strip_view
 from .style import Drawn
 from .view import ClassifierView, Estimate, SourceView, source_views
@@ -52,6 +53,8 @@ class Block:
     notes: list[str]
     checks: list[Check]
     arms: list[dict[str, str]]
+    power: str
+    decisions: list[DecisionRow]
     null_rows: list[NullRow]
     null_notes: list[str]
     figures: dict[str, Drawn] = field(default_factory=dict)
@@ -128,8 +131,8 @@ def render(
         exclusions_hidden=hidden,
         exclusion_text=_exclusion_text(analysis, conditions),
         graph=graph,
-        methods=sentences.methods(views, analysis.options, conditions, manifest, version),
-        limits=sentences.LIMITS,
+        methods=methods.methods(views, analysis.options, conditions, manifest, version),
+        limits=methods.LIMITS,
         references=citations.references(version),
         provenance=provenance(manifest),
     )
@@ -163,6 +166,8 @@ def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Bl
         _notes(view),
         checks(mine),
         arms,
+        sentences.power(view, analysis.options),
+        decision_rows(analysis, view),
         null_rows,
         null_notes,
         figures.all_figures(analysis, view),
@@ -175,18 +180,15 @@ def _table_caption(analysis: Analysis, view: SourceView) -> str:
     sides = "left and right averaged" if {"left", "right"} <= set(view.sides) else f"side: {f.join_words(view.sides)}"
     text = (
         f"Change of the {outcome} of the shown emotion at strength {f.strength_text(view.strength)}, region "
-        f"{f.clean(view.region)}, "
-        f"averaged over {f.plural(len(view.emotions), 'emotion')} ({sides}). AE / TE: the share of asymmetry, where "
-        "the total effect is "
-        "clear and both parts pull in one direction."
+        f"{f.clean(view.region)}, averaged over {f.plural(len(view.emotions), 'emotion')} ({sides})."
     )
     if view.tested:
         options = analysis.options
+        level, people = f.number(100 * options.confidence, 0), f.plural(view.n_subjects, "subject")
         text += (
-            f" Brackets: {f.number(100 * options.confidence, 0)} % intervals over "
-            f"{f.plural(view.n_subjects, 'subject')}. p: two-sided, "
-            "corrected for all hypotheses of this table. dz: mean over standard deviation. ‘No effect’: shown to lie "
-            "within "
+            f" Brackets: {level} % intervals over {people}. AE / TE: the share of asymmetry, where the total effect is "
+            "clear and both parts pull in one direction. p: two-sided, corrected for all hypotheses of this table. "
+            "dz: mean over standard deviation of the subjects. ‘No effect’: shown to lie within "
             f"±{options.sesoi.get(view.outcome, float('nan')):g} of zero."
         )
     return text
@@ -362,6 +364,6 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": f.number, "percent": f.percent, "p_cell": f.p_cell}
+    environment.filters |= {"number": f.number, "percent": f.percent, "p_text": f.p_text, "strength": f.strength_text}
     environment.globals["interval"] = f.interval
     return environment.from_string(_asset("report.html"))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
 
 from ..analysis import AnalysisOptions
 from . import formatting as f
@@ -34,15 +30,13 @@ TERMS = (
     ("Left, right", "the subject’s own sides; the subject’s left is on the right of a frontal picture."),
 )  # fmt: skip
 
-_TESTS = {
+TESTS = {
     "wilcoxon": "Wilcoxon signed-rank test",
     "paired_t": "paired t test",
     "sign_flip": "sign-flip permutation test",
     "sign": "sign test",
 }
-_CORRECTIONS = {"holm": "Holm’s procedure", "fdr_bh": "the Benjamini–Hochberg procedure"}
-_INTERVALS = {"bca": "bias-corrected and accelerated (BCa) bootstrap", "percentile": "percentile bootstrap"}
-_OUTCOMES = {"logit": "the centred logit of the shown emotion", "probability": "the probability of the shown emotion"}
+OUTCOMES = {"logit": "the centred logit of the shown emotion", "probability": "the probability of the shown emotion"}
 
 
 def answer(view: SourceView) -> list[str]:
@@ -68,6 +62,22 @@ def answer(view: SourceView) -> list[str]:
     return sentences
 
 
+def power(view: SourceView, options: AnalysisOptions) -> str:
+    """A warning where so few subjects cannot give a significant result, whatever the effect; '' otherwise."""
+    if not view.tested or options.primary_test not in ("wilcoxon", "sign_flip", "sign"):
+        return ""
+    least = 2.0 ** (1 - view.n_subjects)  # all signs equal: the smallest two-sided p of these tests
+    family = 2 * len(view.classifiers)
+    adjusted = min(1.0, least * family)  # Holm's first step; Benjamini and Hochberg can do better only together
+    if options.correction != "holm" or adjusted < options.alpha:
+        return ""
+    people, test = f.plural(view.n_subjects, "subject"), TESTS[options.primary_test]
+    return (
+        f"With {people}, the smallest p that the {test} can give is {f.p_cell(least)}, or {f.p_cell(adjusted)} after "
+        f"correction for {family} hypotheses: whatever the effect, nothing can be established. More people are needed."
+    )
+
+
 def _untested(view: SourceView, where: str) -> list[str]:
     values = [c.parts["TE"].value for c in view.classifiers if "TE" in c.parts and math.isfinite(c.parts["TE"].value)]
     if not values:
@@ -87,7 +97,7 @@ def _split(view: SourceView) -> list[str]:
         return []
     digits = 2 if view.outcome == "logit" else 3
     over = "On average over the classifiers, " if len(view.classifiers) > 1 else ""
-    noun = _OUTCOMES[view.outcome]
+    noun = OUTCOMES[view.outcome]
     shares = abs(te) > 1e-9 and ie * te >= 0 and ae * te >= 0
     begin = f"{over}{noun} changes by {f.number(te, digits)} at strength {f.strength_text(view.strength)}"
     begin = begin[:1].upper() + begin[1:]
@@ -123,96 +133,3 @@ def _verb(k: int, n: int, verb: str) -> str:
 
 def _its(n: int) -> str:
     return "its" if n == 1 else "their"
-
-
-def methods(
-    views: list[SourceView],
-    options: AnalysisOptions,
-    conditions: pd.DataFrame,
-    manifest: Mapping[str, Any],
-    version: str,
-) -> list[str]:
-    """The methods section: paragraphs that can go into a paper as they are."""
-    resolved = _mapping(_mapping(manifest.get("spec")).get("resolved"))
-    design = _mapping(resolved.get("design"))
-    names = list(dict.fromkeys(c.name for v in views for c in v.classifiers))
-    model = f.clean(_mapping(manifest.get("model")).get("name") or resolved.get("model"))
-    rule = {
-        "mesh": "the summed displacement of the skin’s vertices from rest",
-        "landmarks": "the summed displacement of the 68 landmarks from rest",
-        "coefficients": "the sum of the absolute expression coefficients",
-    }.get(str(design.get("matched_by") or "mesh"), "the total expression")
-    who = f.join_words(
-        f"{v.people} with {f.join_words(v.emotions)} ({f.plural(v.n_units, 'unit')})" for v in views if v.n_units
-    )
-    arms = set(conditions["arm"])
-    failed = int((conditions["status"] != "ok").sum())
-    regions = sorted(set(conditions.loc[conditions["arm"] == "unilateral", "region"].astype(str)))
-    sides = f.join_words(dict.fromkeys(s for v in views for s in v.sides))
-    strengths = f.join_words(f.strength_text(s) for s in sorted({s for v in views for s in v.strengths}))
-    muscles = "the muscles of the facial nerve" if regions in ([], ["all"]) else f"the region {f.join_words(regions)}"
-    first = (
-        f"The causal effect of reduced facial symmetry on {f.plural(len(names), 'facial-expression classifier')} "
-        f"({f.join_words(f.clean(n, 60) for n in names)}) was estimated with morphsym {version}, following the "
-        "synthetic "
-        f"interventions of Büchner et al. (2024). Subjects were {who}; a unit is one subject with one expression. "
-        f"Each unit was rendered{f' with the 3D morphable model {model}' if model else ''} as a factual face "
-        "(baseline) and with the "
-        f"expression of {muscles} weakened on one half (unilateral; side: {sides or 'none'}; strength: "
-        f"{strengths or 'none'})."
-    )
-    if "matched" in arms:
-        first += (
-            f" For every unilateral face, a symmetric control (matched) weakens both halves equally such that {rule} "
-            "equals that "
-            "of the unilateral face."
-        )
-    first += (
-        " All arms of a unit share identity, pose, camera, light, skin, background and one crop for each classifier. "
-        f"Of {f.plural(len(conditions), 'condition')}, {f.count(failed) if failed else 'none'} failed."
-    )
-    outcome = _OUTCOMES[options.primary_outcome]
-    others = [_TESTS[t] for t in options.tests if t != options.primary_test]
-    second = (
-        f"The outcome is {outcome}. Contrasts are TE = y(unilateral) − y(baseline), IE = y(matched) − y(baseline) and "
-        "AE = y(unilateral) − y(matched), so that TE = IE + AE. They were averaged within a subject over emotions and "
-        "sides "
-        "before anything was tested: the subject is the unit of inference. Photos and sampled people were analysed "
-        "apart. "
-        f"Each hypothesis was tested with a two-sided {_TESTS[options.primary_test]} (α = {options.alpha:g}), and TE "
-        "and AE of "
-        "all classifiers of a source, at the primary strength, were corrected as one family with "
-        f"{_CORRECTIONS[options.correction]}."
-    )
-    if others:
-        second += f" The {f.join_words(others)} are given beside it in effects.csv."
-    bound = options.sesoi.get(options.primary_outcome)
-    second += (
-        f" Intervals are {f.number(100 * options.confidence, 0)} % {_INTERVALS[options.interval]} intervals from "
-        f"{f.count(options.bootstrap)} resamples of subjects; Monte Carlo permutation tests used "
-        f"{f.count(options.permutations)} "
-        "sign flips; the effect size is dz, the mean over the standard deviation of the subjects’ differences."
-    )
-    if bound:
-        second += (
-            f" An effect counts as equivalent to none if two one-sided tests place it within ±{bound:g} of zero, and "
-            "as not "
-            "found if it is smaller than the null error, that is, than what rendering alone changes."
-        )
-    second += f" Random seed of the analysis: {options.seed}."
-    return [first, second]
-
-
-LIMITS = (
-    "What is claimed rests on the face model: it weakens expression as coefficients of a 3D morphable model, which "
-    "resembles facial palsy but lacks its droop at rest and its synkinesis.",
-    "The asymmetry part is defined by the rule by which the control is matched; another measure of ‘equal intensity’ "
-    "moves "
-    "the border between IE and AE, never their sum.",
-    "A test over sampled people speaks for the population that the face model samples from, and a test over photos for "
-    "people like those in the photos.",
-)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

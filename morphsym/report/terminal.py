@@ -20,8 +20,9 @@ def answer_table(analysis: Analysis) -> str:
     if not views:
         return "\n".join([*lines, "There is no answer: nothing could be compared."])
     for view in views:
-        lines += [f"{view.heading}: {view.people}", "-" * (len(view.heading) + len(view.people) + 2)]
-        lines += textwrap.wrap(" ".join(sentences.answer(view)), WIDTH) + [""]
+        told = [*sentences.answer(view), sentences.power(view, analysis.options)]
+        lines += [view.people[:1].upper() + view.people[1:], "─" * len(view.people)]
+        lines += textwrap.wrap(" ".join(t for t in told if t).replace("\u202f", " "), WIDTH) + [""]
         if view.classifiers:
             lines += [*_table(view), ""]
     lines += textwrap.wrap(

@@ -18,8 +18,10 @@ from morphsym.report import ExampleStrip, Frame, answer_table, examples_from_res
 from morphsym.report import formatting as f
 from morphsym.report.checks import arm_table, checks
 from morphsym.report.dag import EDGES, NODES, causal_graph
+from morphsym.report.decisions import decision_rows
 from morphsym.report.examples import image_uri, strip_view, target_logits
 from morphsym.report.figures import all_figures, manipulation
+from morphsym.report.sentences import power
 from morphsym.report.style import CONTRASTS
 from morphsym.report.view import source_views
 
@@ -268,3 +270,40 @@ def test_answer_table_of_one_photo_claims_nothing() -> None:
     assert "no test is claimed" in re.sub(r"\s+", " ", text)
     assert "p =" not in text
     assert "p <" not in text
+
+
+def test_decisions_are_the_flips_of_the_analysis(people: Case) -> None:
+    view = source_views(people.analysis, people.conditions)[0]
+    rows = {r.label: r for r in decision_rows(people.analysis, view)}
+    flips = people.analysis.flips
+    flips = flips[(flips["classifier"] == "reacts") & (flips["pooled"] == "emotion+side") & (flips["strength"] == 1)]
+    for arm, shown in (("unilateral", rows["reacts"].flipped), ("matched", rows["reacts"].flipped_matched)):
+        row = flips[flips["arm"] == arm].iloc[0]
+        assert row["n_flipped"] > 0
+        assert shown.startswith(f"{row['n_flipped']} of {row['n_units']} (")
+    # the planted slopes: IE + AE = −1.4 in all, −0.6 of it asymmetry
+    te, ae = rows["reacts"].te_slope, rows["reacts"].ae_slope
+    assert te is not None
+    assert ae is not None
+    assert te.low < -1.4 < te.high or te.value == pytest.approx(-1.4, abs=0.4)
+    assert ae.value == pytest.approx(-0.6, abs=0.2)
+    assert rows["constant"].flipped.startswith("0 of ")
+
+
+def test_one_strength_has_no_slope() -> None:
+    found = case(*tables(n_subjects=3, strengths=(1.0,), emotions=("happiness",)))
+    assert decision_rows(found.analysis, source_views(found.analysis)[0]) == []
+
+
+@pytest.mark.parametrize(("n", "warned"), [(3, True), (6, True), (12, False)])
+def test_too_few_people_are_said(n: int, warned: bool) -> None:
+    """5 classifiers × TE and AE = 10 hypotheses: 2^(1 − n) × 10 must fall below 0.05, from n = 9 on."""
+    found = case(*tables(n_subjects=n, strengths=(1.0,), emotions=("happiness",)))
+    view = source_views(found.analysis)[0]
+    text = power(view, found.analysis.options)
+    assert bool(text) == warned
+    assert ("More people are needed" in answer_table(found.analysis).replace("\n", " ")) == warned
+    if warned:  # and it is true: nothing was established
+        assert not set(found.analysis.verdicts["total"]) & {"lowers", "raises"}
+    else:
+        assert "lowers" in set(found.analysis.verdicts["total"])
