@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from morphsym.errors import ModelError, UsageError
 from morphsym.faces import MorphableModel
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
+
 from morphsym.errors import UsageError
 from morphsym.faces import MorphableModel, fitzpatrick, load_model, paint, sample_appearance, sample_people, skin_colour
 from morphsym.faces.appearance import DEFAULT, MELANIN_RANGE, decode_srgb, encode_srgb, ita
 from morphsym.faces.people import macro_weights
-from skimage.color import rgb2lab
 
 
 def test_person_does_not_depend_on_how_many(model: MorphableModel) -> None:

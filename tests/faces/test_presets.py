@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from morphsym.errors import UsageError
 from morphsym.faces import ARKIT_NAMES, MorphableModel, emotion_preset, load_presets, nearest_emotion
 from morphsym.types import EMOTIONS
