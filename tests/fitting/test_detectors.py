@@ -131,6 +131,7 @@ def test_face_alignment_never_downloads(tmp_path: Path, monkeypatch: pytest.Monk
         detectors.get("face-alignment")
 
 
+@pytest.mark.slow
 def test_face_alignment_runs_on_local_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
 ) -> None:
