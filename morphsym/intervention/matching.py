@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import MorphsymError
 from ..faces import MorphableModel
+from ..faces.split import MIRROR68
 
 _BISECTIONS = 40  # 2^-40: far below what float32 coefficients resolve
 _REST = 1e-9  # cm; an expression of less than this in total is rest
@@ -65,14 +66,6 @@ def skin_vertices(model: MorphableModel) -> np.ndarray:
     inside[np.unique(model.faces[np.isin(model.part, wanted)])] = True
     inside &= inside[model.mirror]
     return np.flatnonzero(inside)
-
-
-MIRROR68 = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
-"""iBUG-68: which landmark is whose mirror image."""
 
 
 def measure(model: MorphableModel, coefficients: np.ndarray) -> Realised:
