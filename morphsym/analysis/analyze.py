@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import causal, checks
 from .corrections import adjust
 from .curves import EFFECTS, decomposition, dose_response
 from .dose import SLOPES, flips, page, slopes
@@ -16,11 +17,11 @@ from .frames import NO_EMOTION, Targets, target_values
 from .intervals import bootstrap_mean
 from .pairing import Pairs, exclusions, pair
 from .records import EFFECT_COLUMNS, Analysis, AnalysisOptions
-from .summary import summarise
+from .summary import plain, summarise
 from .tests import TestResult, mcnemar, run, tost
 from .verdicts import verdicts
 
-CHECKS = ("null_error", "rerender")
+CONTROLS = ("null_error", "rerender")
 EQUIVALENCE = (*EFFECTS, "side_bias", "mirror_bias")
 
 
@@ -33,6 +34,7 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
     """
     options = options or AnalysisOptions()
     targets = target_values(conditions, predictions)
+    shared = causal.check_conditions(targets.conditions)
     pairs = pair(targets)
     left_out = exclusions(targets, pairs)
     per_outcome = {o: contrasts(targets, pairs, o) for o in options.outcomes}
@@ -51,6 +53,14 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
     effects = _with_tests(base, options)
     verdict_table = verdicts(effects, options)
     units = unit_table([b for blocks in per_outcome.values() for b in blocks], targets.classifiers)
+    manipulation = checks.manipulation(targets.conditions)
+    summary = summarise(effects, verdict_table, left_out, pairs, targets, primary, options)
+    summary["causal_model"] = causal.dag() | {"identified": causal.identified(), "checked": shared["column"].tolist()}
+    summary["manipulation"] = {
+        "rules": list(checks.RULES),
+        "failed": plain(manipulation[manipulation["check"] == "failed"].to_dict("records")),
+        "checked": int((manipulation["check"] != "").sum()),
+    }
     return Analysis(
         effects=effects,
         units=units,
@@ -59,7 +69,8 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
         dose_response=dose_response(base, targets.conditions),
         decomposition=decomposition(base),
         flips=flips(targets, pairs),
-        summary=summarise(effects, verdict_table, left_out, pairs, targets, primary, options),
+        checks=manipulation,
+        summary=summary,
         options=options,
     )
 
@@ -159,7 +170,7 @@ def _null_error(table: pd.DataFrame, d: np.ndarray) -> np.ndarray:
     error (photos) or of the absolute difference of a second rendering, whichever is larger. NaN without such arms."""
     n = (~np.isnan(d)).sum(axis=0)
     size = np.where(n > 0, np.nansum(np.abs(d), axis=0) / np.maximum(n, 1), np.nan)
-    check = table["contrast"].isin(CHECKS).to_numpy()
+    check = table["contrast"].isin(CONTROLS).to_numpy()
     known = pd.Series(size[check], index=pd.MultiIndex.from_frame(table.loc[check, ["classifier", "emotion"]]))
     largest = known.groupby(level=[0, 1]).max()
     return largest.reindex(pd.MultiIndex.from_frame(table[["classifier", "emotion"]])).to_numpy(dtype=float)
@@ -192,7 +203,7 @@ def _not_computed(
 def _with_tests(base: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
     """One row a cell × test, corrected within families, in the columns and order of ``effects.csv``."""
     kind = np.where(base["primary"] & base["contrast"].isin(("TE", "AE")), "primary", "secondary")
-    kind = np.where(base["contrast"].isin(CHECKS), "checks", kind)
+    kind = np.where(base["contrast"].isin(CONTROLS), "checks", kind)
     own = [c for c in base.columns if "." not in c]
     names = [*options.tests, *(x for x in ("mcnemar", "tost", "page") if f"{x}.p_value" in base)]
     parts = []

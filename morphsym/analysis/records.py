@@ -74,7 +74,7 @@ class AnalysisOptions:
     confidence: float = 0.95
     permutations: int = 10_000  # Monte Carlo sign flips, where 2**n_subjects > this
     bootstrap: int = 10_000  # bootstrap replicates of subjects
-    interval: str = "bca"  # bca | percentile
+    interval: str = "percentile"  # percentile | bca; docs/analysis.md says why
     tests: tuple[str, ...] = TESTS
     primary_test: str = "wilcoxon"
     outcomes: tuple[str, ...] = OUTCOMES
@@ -138,6 +138,8 @@ class Analysis:
     flips: pd.DataFrame
     """Decision flips by strength: source, classifier, emotion, side, region, arm (unilateral | matched), strength,
     pooled, n_units, n_flipped, share, median_flip_dose, n_returned."""
+    checks: pd.DataFrame
+    """What each arm realised on the mesh, and whether it is what the arm is for; see :mod:`.checks`."""
     summary: dict[str, Any]
     """Machine readable, json-able: what was asked, the rules, counts, k of n, verdicts."""
     options: AnalysisOptions

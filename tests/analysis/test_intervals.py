@@ -37,7 +37,7 @@ def test_the_same_draws_give_scipys_bca_to_the_last_digits() -> None:
     z0 = stats.norm.ppf((boot < x.mean()).mean())
     levels = [stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in stats.norm.ppf([0.025, 0.975])]
     want = np.quantile(boot, levels)
-    got = bootstrap_mean(x[:, None], 4000, seed=7, expand=False)
+    got = bootstrap_mean(x[:, None], 4000, kind="bca", seed=7, expand=False)
     assert [got.low[0], got.high[0]] == pytest.approx(want, abs=2e-6)  # float32 replicates
 
 
@@ -61,7 +61,7 @@ def test_where_there_is_no_interval_a_note_says_why() -> None:
     d[0, 0] = 1.0
     d[:, 2] = 0.25
     d[:3, 3] = [1.0, 2.0, 4.0]
-    got = bootstrap_mean(d, 999)
+    got = bootstrap_mean(d, 999, kind="bca")
     assert got.kind.tolist() == ["none", "none", "percentile", "percentile"]
     assert np.isnan(got.low[:2]).all()
     assert got.note[0] == "one subject: no interval"

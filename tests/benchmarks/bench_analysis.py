@@ -42,7 +42,7 @@ def benches() -> Iterator[dict[str, Any]]:
     ours = sign_flip(d, DRAWS)
     flips = time.perf_counter() - start
     start = time.perf_counter()
-    interval = bootstrap_mean(d, DRAWS)
+    interval = bootstrap_mean(d, DRAWS, kind="bca")
     boots = time.perf_counter() - start
     start = time.perf_counter()
     wilcoxon(d)
