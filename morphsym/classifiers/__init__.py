@@ -3,7 +3,7 @@
 from .base import Classifier
 from .crops import crop_matrix
 from .predict import centred, classify, probabilities
-from .registry import bundled, catalogue, load_classifier
+from .registry import bundled, catalogue, find_spec, load_classifier, sets, user_specs
 from .spec import ClassifierSpec, CropSpec, OutputSpec, ResizeSpec, parse_spec, read_specs
 
 __all__ = [
@@ -17,8 +17,11 @@ __all__ = [
     "centred",
     "classify",
     "crop_matrix",
+    "find_spec",
     "load_classifier",
     "parse_spec",
     "probabilities",
     "read_specs",
+    "sets",
+    "user_specs",
 ]

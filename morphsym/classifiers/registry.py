@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+import yaml
 
 from ..errors import UsageError
 from ..resources import asset, home
@@ -17,8 +18,14 @@ from .spec import ClassifierSpec, read_specs
 
 @cache
 def catalogue() -> dict[str, ClassifierSpec]:
-    """Every entry of the catalogue that comes with morphsym, by id."""
+    """Every entry of the catalogue that comes with morphsym, by id. Not the user's own (:func:`user_specs`)."""
     return {spec.id: spec for spec in read_specs(asset("classifiers/catalogue.yaml"))}
+
+
+def sets() -> dict[str, tuple[str, ...]]:
+    """Named sets of ids. ``paper-families`` is ours: the paper publishes no machine-readable names of its 17."""
+    data = yaml.safe_load(asset("classifiers/catalogue.yaml").read_text(encoding="utf-8"))
+    return {name: tuple(ids) for name, ids in data["sets"].items()}
 
 
 def bundled() -> tuple[str, ...]:

@@ -117,6 +117,8 @@ class WeightsSpec(_Strict):
 
     file: str | None = None
     url: str | None = None
+    git_blob: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    """Git's id of the file at the pinned commit: checked where no sha256 is published."""
     bytes: int | None = Field(default=None, gt=0)
     by_hand: str | None = None
 
@@ -138,6 +140,9 @@ class ClassifierSpec(_Strict):
     """Key of the state dict in the checkpoint. Unset: the usual keys are tried."""
     state_prefix: str = ""
     """Prefix stripped from every key of the state dict, after ``module.``."""
+    inert_globals: tuple[str, ...] = ()
+    """Classes and functions (``module.name``) that the checkpoint pickles beside its tensors and that are not needed:
+    they are replaced by empty stand-ins, so none of their code runs."""
     sha256: str | None = None
     code_licence: str = "unknown"
     weights_licence: str = "unknown"

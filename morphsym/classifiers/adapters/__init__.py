@@ -12,6 +12,13 @@ from ..spec import ClassifierSpec
 
 _MODULES = {
     "torch": "torch_module",
+    "torchscript": "torchscript",
+    "onnx": "onnx",
+    "keras": "keras_hdf5",
+    "timm": "timm_model",
+    "transformers": "transformers_model",
+    "python": "python_callable",
+    "http": "http",
 }
 
 

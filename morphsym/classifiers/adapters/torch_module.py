@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,22 @@ STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "
 """Where training scripts put the state dict in a checkpoint, in the order in which they are tried."""
 
 
-def resolve(reference: str, who: str) -> Callable[..., Any]:
-    """The object that ``module:name`` means; :class:`ClassifierError` when there is none."""
+def resolve(reference: str, who: str, folder: Path | None = None) -> Callable[..., Any]:
+    """The object that ``module:name`` means; :class:`ClassifierError` when there is none.
+
+    ``folder`` is that of the YAML file: ``network.py`` beside it is found as ``network:…`` without being on the path.
+    """
     module, _, name = reference.partition(":")
+    beside = folder / (module.replace(".", "/") + ".py") if folder else None
     try:
-        value: Any = importlib.import_module(module)
+        if beside is not None and beside.is_file():
+            found = importlib.util.spec_from_file_location(f"_morphsym_user_{abs(hash(beside))}_{module}", beside)
+            assert found is not None
+            assert found.loader is not None
+            value: Any = importlib.util.module_from_spec(found)
+            found.loader.exec_module(value)
+        else:
+            value = importlib.import_module(module)
         for part in name.split("."):
             value = getattr(value, part)
     except Exception as error:  # the user's module may fail in any way
@@ -63,8 +75,26 @@ def strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return out
 
 
-def load_checkpoint(path: Path, who: str, trust: bool) -> Any:
-    """What ``torch.load`` reads, tensors only unless ``trust``."""
+class _Inert:
+    """Stands in for whatever a checkpoint pickles beside its tensors. Takes anything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _stand_in(name: str) -> tuple[Any, str]:
+    module, _, attribute = name.rpartition(".")
+    return type(attribute, (_Inert,), {"__module__": module}), name
+
+
+def load_checkpoint(path: Path, who: str, trust: bool, inert: tuple[str, ...] = ()) -> Any:
+    """What ``torch.load`` reads, tensors only unless ``trust``; the globals ``inert`` are replaced by stand-ins."""
     try:
         if path.suffix == ".npz":
             return read_npz_state(path)
@@ -72,7 +102,8 @@ def load_checkpoint(path: Path, who: str, trust: bool) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        with torch.serialization.safe_globals([_stand_in(name) for name in inert]):
+            return torch.load(path, map_location="cpu", weights_only=not trust)
     except ImportError:
         raise ClassifierError(f"{who}: {path.name} needs the package safetensors: pip install safetensors") from None
     except ClassifierError:
@@ -111,14 +142,14 @@ def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust:
     who = f"classifier {spec.id}"
     assert spec.factory is not None
     path = weights_path(spec, folder)
-    factory = resolve(spec.factory, who)
+    factory = resolve(spec.factory, who, folder)
     try:
         network = factory(**spec.factory_args)
     except Exception as error:
         raise ClassifierError(f"{who}: {spec.factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ClassifierError(f"{who}: {spec.factory} gave a {type(network).__name__}, expected a torch.nn.Module")
-    checkpoint = load_checkpoint(path, who, trust)
+    checkpoint = load_checkpoint(path, who, trust, spec.inert_globals)
     if trust and isinstance(checkpoint, nn.Module):
         checkpoint = checkpoint.state_dict()
     load_state(network, strip(find_state(checkpoint, spec.state_key, who), spec.state_prefix), who)

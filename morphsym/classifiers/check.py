@@ -1,0 +1,178 @@
+"""The self-test of a classifier (``morphsym classifiers check``): a table with verdicts.
+
+It finds what makes wrong papers: a wrong label order (a smiling face must score happiness), a softmax baked in, a
+swapped colour order, outputs that depend on the batch or change from run to run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MorphsymError
+from ..resources import asset
+from .base import Classifier
+from .preprocess import preprocess
+
+MIRROR68 = (
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+)  # fmt: skip
+"""New order of the 68 points in a mirrored picture (Multi-PIE/iBUG)."""
+
+TOLERANCE = 1e-4
+"""Largest difference of probabilities between a batch of one and a batch of many, and between two runs."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row: ``verdict`` is pass, warn, fail or skip; ``value`` what was measured, in words."""
+
+    check: str
+    verdict: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Pictures with known expressions: images (B, 3, H, W) in [0, 1], landmarks (B, 68, 2), canonical emotions (B)."""
+
+    images: Tensor
+    landmarks: Tensor
+    emotions: tuple[str, ...]
+
+
+def sample_faces() -> Faces:
+    """The bundled sample: a smiling photo (NASA, public domain) with its stored landmarks."""
+    from skimage import data
+
+    points = np.asarray(json.loads(asset("sample/astronaut.json").read_text())["landmarks_68"], np.float32)
+    image = torch.from_numpy(np.asarray(data.astronaut(), np.float32) / 255).permute(2, 0, 1)[None]
+    return Faces(image.contiguous(), torch.from_numpy(points)[None], ("happiness",))
+
+
+def check_classifier(classifier: Classifier, faces: Faces | None = None, golden: Tensor | None = None) -> list[Verdict]:
+    """Every check on ``faces`` (default: :func:`sample_faces`); ``golden`` (B, L) are known probabilities for them."""
+    faces = faces or sample_faces()
+    rows: list[Verdict] = []
+
+    def row(check: str, test: Callable[[], tuple[str, str]]) -> None:
+        try:
+            rows.append(Verdict(check, *test()))
+        except MorphsymError as error:
+            rows.append(Verdict(check, "fail", str(error)))
+
+    images, points = _four(faces)
+    row("shape and finiteness", lambda: _shape(classifier, images, points))
+    if rows[0].verdict == "fail":
+        return rows
+    p = classifier(images, points).softmax(1)
+    row("softmax baked in", lambda: _softmax(classifier, images, points))
+    row("one against many", lambda: _single(classifier, images, points, p))
+    row("repeatability", lambda: _repeat(classifier, images, points, p))
+    row("mirror image", lambda: _mirror(classifier, images, points, p))
+    row("RGB against BGR", lambda: _colour(classifier, images, points, p))
+    row("expressions", lambda: _expressions(classifier, faces))
+    if golden is not None:
+        row("golden vectors", lambda: _golden(classifier, faces, golden))
+    return rows
+
+
+def passed(rows: Sequence[Verdict]) -> bool:
+    """Whether nothing failed."""
+    return all(r.verdict != "fail" for r in rows)
+
+
+def _four(faces: Faces) -> tuple[Tensor, Tensor]:
+    """At least four pictures: the faces, also darker, mirrored and a little moved, so that batches differ."""
+    moved = torch.roll(faces.images, (3, -5), (2, 3))
+    images = torch.cat([faces.images, faces.images * 0.6, moved, faces.images.flip(3)])
+    flipped = _mirror_points(faces.landmarks, faces.images.shape[3])
+    return images, torch.cat([faces.landmarks, faces.landmarks, faces.landmarks, flipped])
+
+
+def _mirror_points(points: Tensor, width: int) -> Tensor:
+    mirrored = points[:, list(MIRROR68)].clone()
+    mirrored[..., 0] = width - mirrored[..., 0]
+    return mirrored
+
+
+def _shape(c: Classifier, images: Tensor, points: Tensor) -> tuple[str, str]:
+    logits = c(images, points)
+    return "pass", f"{tuple(logits.shape)}, logits from {logits.min():.2f} to {logits.max():.2f}"
+
+
+def _softmax(c: Classifier, images: Tensor, points: Tensor) -> tuple[str, str]:
+    if c.spec.output.kind != "logits":
+        return "pass", f"the specification says {c.spec.output.kind}, and the rows sum to one"
+    logits = c(images, points)
+    if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) < 1e-3:
+        return "fail", "rows are not negative and sum to one: these are probabilities; set output.kind: probabilities"
+    if float((logits.exp().sum(1) - 1).abs().max()) < 1e-3:
+        return "warn", "exp(rows) sum to one: log-probabilities; set output.kind: log_probabilities"
+    return "pass", "rows do not sum to one"
+
+
+def _difference(value: float) -> tuple[str, str]:
+    return ("pass" if value <= TOLERANCE else "fail"), f"probabilities differ by at most {value:.1e}"
+
+
+def _single(c: Classifier, images: Tensor, points: Tensor, p: Tensor) -> tuple[str, str]:
+    alone = torch.cat([c(images[i : i + 1], points[i : i + 1]) for i in range(len(images))]).softmax(1)
+    return _difference(float((alone - p).abs().max()))
+
+
+def _repeat(c: Classifier, images: Tensor, points: Tensor, p: Tensor) -> tuple[str, str]:
+    return _difference(float((c(images, points).softmax(1) - p).abs().max()))
+
+
+def _mirror(c: Classifier, images: Tensor, points: Tensor, p: Tensor) -> tuple[str, str]:
+    mirrored = c(images.flip(3), _mirror_points(points, images.shape[3])).softmax(1)
+    change = float((mirrored - p).abs().max())
+    return ("pass" if change < 0.5 else "warn"), f"the mirror image moves probabilities by up to {change:.3f}"
+
+
+def _colour(c: Classifier, images: Tensor, points: Tensor, p: Tensor) -> tuple[str, str]:
+    swapped = c(images.flip(1), points).softmax(1)
+    change = float((swapped - p).abs().max())
+    happy = c.spec.emotion_index("happiness")
+    if c.spec.colour == "grey" or happy is None:
+        return "pass", f"swapping red and blue moves probabilities by up to {change:.3f}"
+    first = slice(0, len(images) // 4)
+    gain = float((swapped[first, happy] - p[first, happy]).mean())
+    verdict = "warn" if gain > 0.2 else "pass"
+    hint = "; happiness is clearer with red and blue swapped: is colour right?" if verdict == "warn" else ""
+    return verdict, f"swapping red and blue moves probabilities by up to {change:.3f}{hint}"
+
+
+def _expressions(c: Classifier, faces: Faces) -> tuple[str, str]:
+    p = c(faces.images, faces.landmarks).softmax(1)
+    asked = [(i, e) for i, e in enumerate(faces.emotions) if c.spec.emotion_index(e) is not None]
+    if not asked:
+        return "skip", "the classifier has no label for the expressions shown"
+    wrong = []
+    for i, emotion in asked:
+        best = int(p[i].argmax())
+        if c.spec.label_emotions[best] != emotion:
+            wrong.append(f"{emotion} scores {c.spec.labels[best]} first ({float(p[i, best]):.2f})")
+    if not wrong:
+        return "pass", f"{len(asked)} of {len(asked)} score their own expression first"
+    text = f"{len(asked) - len(wrong)} of {len(asked)} score their own expression first; {wrong[0]}: wrong label order?"
+    return ("fail" if 2 * len(wrong) > len(asked) else "warn"), text
+
+
+def _golden(c: Classifier, faces: Faces, golden: Tensor) -> tuple[str, str]:
+    change = float((c(faces.images, faces.landmarks).softmax(1).cpu() - golden).abs().max())
+    return ("pass" if change <= 1e-3 else "fail"), f"differ from the known probabilities by at most {change:.1e}"
+
+
+def shown(classifier: Classifier, faces: Faces | None = None) -> Tensor:
+    """(B, C, h, w): just what the network is given for ``faces``, for a look with one's own eyes."""
+    faces = faces or sample_faces()
+    return preprocess(faces.images, faces.landmarks, classifier.spec)
