@@ -58,6 +58,28 @@ def checks(conditions: pd.DataFrame) -> list[Check]:
     return [c for c in found if c is not None]
 
 
+def cells_check(table: pd.DataFrame) -> Check | None:
+    """The analysis' own checks of one source's cells (arm × side × strength × region) in one line."""
+    if table.empty or "check" not in table.columns:
+        return None
+    judged = table[(table["check"] != "") & table["asymmetry_change"].notna()]  # without a baseline nothing is judged
+    if judged.empty:
+        return None
+    failed = judged[judged["check"] == "failed"]
+    name = "Every cell of the design does what its arm is for"
+    if failed.empty:
+        return Check(name, True, f"all {f.plural(len(judged), 'cell')} (arm × side × strength × region) pass")
+    worst = failed.sort_values("strength", ascending=False).iloc[0]
+    cell = " ".join(f.clean(worst[c]) for c in ("arm", "side", "region") if worst[c] != "none")
+    at = f" at strength {f.strength_text(worst['strength'])}" if worst["strength"] > 0 else ""
+    detail = (
+        f"{len(failed)} of {f.plural(len(judged), 'cell')} do not; for example {cell}{at}: {f.clean(worst['note'])}"
+    )
+    # a weak dose may legitimately do little; the strongest, and an edit of nothing, may not
+    serious = (failed["strength"] == judged["strength"].max()) | (failed["arm"] == "null")
+    return Check(name, False if serious.any() else None, detail)
+
+
 def _baseline(ok: pd.DataFrame, **renamed: str) -> pd.DataFrame:
     """Columns of the baseline under other names, one row a unit."""
     return ok.loc[ok["arm"] == "baseline", ["unit", *renamed]].rename(columns=renamed)

@@ -258,7 +258,7 @@ def bias(analysis: Analysis, view: SourceView) -> Drawn | None:
     def build(width: float) -> Figure:
         narrow = width <= NARROW
         n = len(found)
-        fig = new_figure(width, (0.75 + 0.3 * len(shown)) * (n if narrow else 1) + 0.45)
+        fig = new_figure(width, (0.8 + 0.3 * len(shown)) * (n if narrow else 1) + 0.45)
         axes = fig.subplots(n if narrow else 1, 1 if narrow else n, sharex=True, squeeze=False).ravel()
         for ax, (kind, values) in zip(axes, found.items(), strict=True):
             note, look = kinds[kind]
@@ -267,7 +267,7 @@ def bias(analysis: Analysis, view: SourceView) -> Drawn | None:
                 if c.name in values:
                     _point(ax, *values[c.name], row, look)
             _rows(ax, [c.label for c in shown], width)
-            ax.set_title(f"{look.name}: {note}" if narrow else f"{look.name}\n{note}", fontsize=8.5)
+            ax.set_title(f"{look.name}\n{note}", fontsize=8.5)
             if not narrow and ax is not axes[0]:
                 ax.set_yticklabels([])
         fig.supxlabel(UNIT[view.outcome].replace("change", "difference"), fontsize=8.5)
@@ -385,7 +385,7 @@ def _curve(ax: Axes, curve: pd.DataFrame, look: Look) -> None:
 
 def _rows(ax: Axes, names: Sequence[str], width: float) -> None:
     """Classifiers down the page, the first on top."""
-    ax.set_yticks(range(len(names)), [f.shorten(n, 18 if width < WIDE else 30) for n in names])
+    ax.set_yticks(range(len(names)), [f.shorten(n, 21 if width < WIDE else 30) for n in names])
     ax.set_ylim(len(names) - 0.45, -0.55)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 import pandas as pd
 
 import morphsym
@@ -19,11 +20,11 @@ from ..errors import StoreError
 from ..experiment.atomic import ensure_folder, write_bytes, write_text
 from . import citations, dag, figures, methods, sentences
 from . import formatting as f
-from .checks import Check, arm_table, checks
+from .checks import Check, arm_table, cells_check, checks
 from .decisions import DecisionRow, decision_rows
 from .examples import ExampleStrip, examples_from_results, strip_view
 from .style import Drawn
-from .view import ClassifierView, Estimate, SourceView, source_views
+from .view import ClassifierView, Estimate, SourceView, select, source_views
 
 EXCLUSION_ROWS = 40
 """At most so many reasons are listed; all are counted."""
@@ -114,7 +115,7 @@ def render(
         ("model", "Causal model"), ("methods", "Methods"), ("references", "References"), ("provenance", "Versions"),
     ]  # fmt: skip
     return _template().render(
-        css=jinja2.filters.Markup(_asset("report.css")),
+        css=markupsafe.Markup(_asset("report.css")),
         version=version,
         title="facial symmetry and expression classifiers",
         question=sentences.QUESTION,
@@ -133,7 +134,7 @@ def render(
         graph=graph,
         methods=methods.methods(views, analysis.options, conditions, manifest, version),
         limits=methods.LIMITS,
-        references=citations.references(version),
+        references=citations.references(version, analysis.options),
         provenance=provenance(manifest),
     )
 
@@ -164,7 +165,7 @@ def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Bl
         _table_caption(analysis, view),
         [c.sentence for c in view.classifiers if c.sentence],
         _notes(view),
-        checks(mine),
+        [*checks(mine), *([own] if (own := cells_check(select(analysis.checks, source=view.source))) else [])],
         arms,
         sentences.power(view, analysis.options),
         decision_rows(analysis, view),
@@ -361,9 +362,20 @@ def _asset(name: str) -> str:
         raise StoreError(f"the report's {name} is missing from {path.parent}; reinstall morphsym") from None
 
 
+def _soft(name: str) -> markupsafe.Markup:
+    """``name``, escaped, with places where a long name may break."""
+    return markupsafe.Markup("_<wbr>").join(markupsafe.escape(part) for part in name.split("_"))
+
+
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": f.number, "percent": f.percent, "p_text": f.p_text, "strength": f.strength_text}
+    environment.filters |= {
+        "number": f.number,
+        "percent": f.percent,
+        "p_text": f.p_text,
+        "strength": f.strength_text,
+        "soft": _soft,
+    }
     environment.globals["interval"] = f.interval
     return environment.from_string(_asset("report.html"))

@@ -31,7 +31,7 @@ HAPPY = ("happiness", "sadness")
 class Page(HTMLParser):
     """Tags, attributes and text of a page; void elements are known, everything else must be closed in order."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "source"})
+    VOID = frozenset({"meta", "link", "img", "br", "source", "wbr"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -225,6 +225,10 @@ def test_methods_carry_the_numbers(page: Path) -> None:
     assert "morphsym 9.8.7" in words
     assert "cd" * 32 in words
     assert "10.1007/978-981-96-0911-6_26" in words
+    bibtex = words.split("BibTeX")[1].split("Versions and hashes")[0]
+    assert bibtex.count("{") == bibtex.count("}")
+    assert {"@inproceedings", "@software", "@article", "@book"} <= set(re.findall(r"@\w+", bibtex))
+    assert 'B{\\"u}chner, Tim and Penzel, Niklas and Guntinas-Lichius, Orlando and Denzler, Joachim' in bibtex
 
 
 def test_a_failed_manipulation_stands_beneath_the_answer(tmp_path: Path) -> None:

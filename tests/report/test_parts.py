@@ -16,7 +16,7 @@ from PIL import Image
 
 from morphsym.report import ExampleStrip, Frame, answer_table, examples_from_results
 from morphsym.report import formatting as f
-from morphsym.report.checks import arm_table, checks
+from morphsym.report.checks import arm_table, cells_check, checks
 from morphsym.report.dag import EDGES, NODES, causal_graph
 from morphsym.report.decisions import decision_rows
 from morphsym.report.examples import image_uri, strip_view, target_logits
@@ -307,3 +307,22 @@ def test_too_few_people_are_said(n: int, warned: bool) -> None:
         assert not set(found.analysis.verdicts["total"]) & {"lowers", "raises"}
     else:
         assert "lowers" in set(found.analysis.verdicts["total"])
+
+
+def test_the_analysis_own_checks_in_one_line(people: Case) -> None:
+    table = people.analysis.checks.copy()
+    table.loc[table["check"] != "", ["check", "note"]] = ["ok", ""]
+    right = cells_check(table)
+    assert right is not None
+    assert right.passed is True
+    weak = table.copy()
+    weak.loc[(weak["arm"] == "unilateral") & (weak["strength"] == 0.5), ["check", "note"]] = ["failed", "too little"]
+    found = cells_check(weak)
+    assert found is not None
+    assert found.passed is None
+    assert "too little" in found.detail
+    weak.loc[(weak["arm"] == "unilateral") & (weak["strength"] == 1.0), ["check", "note"]] = ["failed", "nothing"]
+    strong = cells_check(weak)
+    assert strong is not None
+    assert strong.passed is False
+    assert cells_check(table.iloc[:0]) is None
