@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from . import causal, checks
+from .association import associate_targets
 from .corrections import adjust
+from .crosschecks import heterogeneity, mixed_models
 from .curves import EFFECTS, decomposition, dose_response
 from .dose import SLOPES, flips, page, slopes
 from .effectsizes import dz, g_av, rank_biserial
@@ -54,6 +56,22 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
     verdict_table = verdicts(effects, options)
     units = unit_table([b for blocks in per_outcome.values() for b in blocks], targets.classifiers)
     manipulation = checks.manipulation(targets.conditions)
+    wanted = options.cross_checks
+    nothing = pd.DataFrame()
+    mixed = mixed_models(units, effects) if wanted else nothing
+    by_people = heterogeneity(units, effects, targets.conditions, seed=options.seed) if wanted else nothing
+    photos = (
+        associate_targets(
+            targets,
+            effects,
+            outcome=options.primary_outcome,
+            permutations=options.permutations,
+            alpha=options.alpha,
+            seed=options.seed,
+        )
+        if wanted
+        else nothing
+    )
     summary = summarise(effects, verdict_table, left_out, pairs, targets, primary, options)
     summary["causal_model"] = causal.dag() | {"identified": causal.identified(), "checked": shared["column"].tolist()}
     summary["manipulation"] = {
@@ -70,6 +88,9 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
         decomposition=decomposition(base),
         flips=flips(targets, pairs),
         checks=manipulation,
+        mixed=mixed,
+        heterogeneity=by_people,
+        association=photos,
         summary=summary,
         options=options,
     )

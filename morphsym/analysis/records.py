@@ -79,6 +79,7 @@ class AnalysisOptions:
     primary_test: str = "wilcoxon"
     outcomes: tuple[str, ...] = OUTCOMES
     primary_outcome: str = "logit"
+    cross_checks: bool = True  # mixed models, heterogeneity and, for photos, the association with measured asymmetry
     primary_strength: float | None = None  # the largest strength of the design
     primary_region: str | None = None  # 'all' if it is in the design, else the first region
     correction: str = "holm"  # holm | fdr_bh
@@ -140,6 +141,12 @@ class Analysis:
     pooled, n_units, n_flipped, share, median_flip_dose, n_returned."""
     checks: pd.DataFrame
     """What each arm realised on the mesh, and whether it is what the arm is for; see :mod:`.checks`."""
+    mixed: pd.DataFrame
+    """Mixed models of the primary contrasts, a cross-check; see :func:`.crosschecks.mixed_models`."""
+    heterogeneity: pd.DataFrame
+    """The primary effects by the people's attributes; see :func:`.crosschecks.heterogeneity`."""
+    association: pd.DataFrame
+    """Measured asymmetry and output in untouched photos; see :func:`.association.associate`."""
     summary: dict[str, Any]
     """Machine readable, json-able: what was asked, the rules, counts, k of n, verdicts."""
     options: AnalysisOptions
