@@ -11,8 +11,8 @@ height, from its frontal place towards the front, and slides along it until the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,8 +49,8 @@ class LandmarkBasis:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> LandmarkBasis:
         """The same with its tensors on ``device``."""
-        moved = {k: v.to(device, dtype) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return LandmarkBasis(**moved)
+        moved: dict[str, Any] = {k: v.to(device, dtype) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 def gather(basis: Tensor, triangle_vertices: np.ndarray, barycentric: np.ndarray) -> np.ndarray:

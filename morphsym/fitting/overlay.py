@@ -89,8 +89,8 @@ def _draw_mesh(
     K = np.array(fit.K, dtype=np.float64)
     K[:2, 2] -= origin
     K[:2] *= scale
-    tensors = [torch.as_tensor(np.asarray(a), dtype=torch.float32)[None] for a in (K, fit.R, fit.t)]
-    fragments = rasterize(vertices, model.faces, Cameras(*tensors, height, width))
+    K_, R_, t_ = (torch.as_tensor(np.asarray(a), dtype=torch.float32)[None] for a in (K, fit.R, fit.t))
+    fragments = rasterize(vertices, torch.as_tensor(model.faces), Cameras(K_, R_, t_, height, width))
     triangle = np.asarray(fragments.triangle[0])
     weights = np.asarray(fragments.barycentric[0])
     covered = triangle >= 0
@@ -101,7 +101,7 @@ def _draw_mesh(
     normal = np.cross(b - a, c - a)
     shade = np.abs(normal[..., 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
     colour = left[..., None] * LEFT + (1 - left[..., None]) * RIGHT
-    mesh = np.clip((0.35 + 0.65 * shade[..., None]) * (0.75 * colour + 64), 0, 255)
+    mesh = np.clip((0.1 + 0.9 * shade[..., None] ** 1.5) * (0.75 * colour + 64), 0, 255)
     picture = np.asarray(canvas, dtype=np.float32)
     alpha = np.where(covered, 0.42, 0.0)[..., None]
     mixed = np.uint8(np.round(picture * (1 - alpha) + mesh * alpha))

@@ -78,7 +78,8 @@ def blendshape_values(
 ) -> tuple[np.ndarray, np.ndarray]:
     """MediaPipe's scores by sided shape: values ``(Ks,)`` and which shapes have one, ``(Ks,)`` bool.
 
-    Shapes of :data:`UNTRUSTED` count as not measured. A shape that MediaPipe measures without a side (``browInnerUp``, ``cheekPuff``) gives its score to both halves.
+    Shapes of :data:`UNTRUSTED` count as not measured.
+    A shape that MediaPipe measures without a side (``browInnerUp``, ``cheekPuff``) gives its score to both halves.
     """
     values, known = np.zeros(len(sided)), np.zeros(len(sided), dtype=bool)
     for k, name in enumerate(sided.names):

@@ -61,7 +61,10 @@ def check_detection(detection: Detection, width: int, height: int) -> str:
         return "the detector gave landmarks that are not finite"
     size = face_size(points)
     if size < MIN_EYE_DISTANCE:
-        return f"the face is too small: {size:.0f} pixels between the outer eye corners, expected at least {MIN_EYE_DISTANCE:.0f}"
+        return (
+            f"the face is too small: {size:.0f} pixels between the outer eye corners, "
+            f"expected at least {MIN_EYE_DISTANCE:.0f}"
+        )
     outside = float(((points < 0) | (points > (width, height))).any(axis=1).mean())
     if outside > MAX_OUTSIDE:
         return f"the face is cut off: {100 * outside:.0f} % of its landmarks lie outside the picture"
@@ -73,7 +76,10 @@ def check_fit(fit: FaceFit) -> str:
     if not np.isfinite(fit.nme) or not np.isfinite(fit.expression).all() or not np.isfinite(fit.t).all():
         return "the fit diverged"
     if fit.nme > MAX_NME:
-        return f"the model cannot explain the landmarks: mean error {100 * fit.nme:.1f} % of the eye distance, expected at most {100 * MAX_NME:.0f} %"
+        return (
+            f"the model cannot explain the landmarks: mean error {100 * fit.nme:.1f} % of the outer eye distance, "
+            f"expected at most {100 * MAX_NME:.0f} %"
+        )
     if abs(fit.yaw) > MAX_YAW:
         return f"the head is turned too far: yaw {fit.yaw:.0f}°, expected at most {MAX_YAW:.0f}°"
     return ""

@@ -15,6 +15,7 @@ converged drop out.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ FOCAL_SIGMA = 0.8
 """Prior of the unknown focal length, by the longer side of the picture; wide, because photos are cropped."""
 
 FOCAL_SIGMA_KNOWN = 0.02
+
+ACTIVE_SET_PASSES = 3
+"""How often a step is solved again without the variables that it would take out of the box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,34 +104,14 @@ class _Basis:
     identities: int
 
 
-def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, tolerance: float = 1e-4) -> Solution:
+def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, tolerance: float = 5e-4) -> Solution:
     """Fit every face of ``problem``. ``tolerance``: relative fall of the energy at which a face has converged."""
-    prior = problem.prior
-    joined = _Basis(
-        basis.mean,
-        torch.cat([basis.identity, basis.expression @ prior.tie], dim=-1),
-        torch.as_tensor(basis.sliding, device=basis.mean.device),
-        basis.path_mean,
-        basis.path_normal,
-        torch.cat([basis.path_identity, basis.path_expression @ prior.tie], dim=-1),
-        basis.identity.shape[-1],
-    )
-    principal = problem.size / 2
-    start, scale = _initial(joined, problem, principal)
-    data = _Data(
-        target=(problem.pixels - principal[:, None]) / scale[:, None, None],
-        inverse_sigma=1.0 / problem.sigma,
-        log_focal=_focal_prior(problem)[0] - scale.log(),
-        focal_precision=_focal_prior(problem)[1],
-        mean=prior.mean,
-        precision=prior.precision,
-        slide=problem.slide,
-    )
-    low = torch.cat([prior.low.new_full((joined.identities,), -torch.inf), prior.low])
-    high = torch.cat([prior.high.new_full((joined.identities,), torch.inf), prior.high])
+    joined = join(basis, problem.prior)
+    start, scale, data = prepare(joined, problem)
+    low, high = bounds(joined, problem.prior)
     state, *_ = _levenberg_marquardt(joined, data, start, low, high, 10, 1e-3, pose_only=True)
     state, energy, converged, used = _levenberg_marquardt(joined, data, state, low, high, iterations, tolerance)
-    image, points, _, _ = _project(joined, data, state)
+    image, points, _, _ = project(joined, data, state)
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
     tz = state.camera[:, 2].exp()
     return Solution(
@@ -136,13 +120,49 @@ def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, toleranc
         R=state.R,
         t=torch.stack([state.camera[:, 0] * tz, state.camera[:, 1] * tz, tz], dim=-1),
         focal=state.camera[:, 3].exp() * scale,
-        projected=image * scale[:, None, None] + principal[:, None],
+        projected=image * scale[:, None, None] + problem.size[:, None] / 2,
         points=points,
         weight=1.0 / (1.0 + squared / ROBUST**2) ** 2,
         energy=energy,
         converged=converged,
         iterations=used,
     )
+
+
+def join(basis: LandmarkBasis, prior: ExpressionPrior) -> _Basis:
+    """The model's bases side by side, with the ties of the prior applied to the expression."""
+    return _Basis(
+        basis.mean,
+        torch.cat([basis.identity, basis.expression @ prior.tie], dim=-1),
+        torch.as_tensor(basis.sliding, device=basis.mean.device),
+        basis.path_mean,
+        basis.path_normal,
+        torch.cat([basis.path_identity, basis.path_expression @ prior.tie], dim=-1),
+        basis.identity.shape[-1],
+    )
+
+
+def bounds(basis: _Basis, prior: ExpressionPrior) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value ``(Kr + Kd,)`` of the shape's coefficients; the identity has no box."""
+    free = prior.low.new_full((basis.identities,), torch.inf)
+    return torch.cat([-free, prior.low]), torch.cat([free, prior.high])
+
+
+def prepare(basis: _Basis, problem: Problem) -> tuple[_State, Tensor, _Data]:
+    """Where the solver starts, the pixels per cm ``(B,)``, and the problem in units of the face."""
+    principal = problem.size / 2
+    start, scale = _initial(basis, problem, principal)
+    log_focal, precision = _focal_prior(problem)
+    data = _Data(
+        target=(problem.pixels - principal[:, None]) / scale[:, None, None],
+        inverse_sigma=1.0 / problem.sigma,
+        log_focal=log_focal - scale.log(),
+        focal_precision=precision,
+        mean=problem.prior.mean,
+        precision=problem.prior.precision,
+        slide=problem.slide,
+    )
+    return start, scale, data
 
 
 def _focal_prior(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -208,7 +228,7 @@ def _points(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor |
     return points, shape
 
 
-def _project(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def project(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Image ``(B, N, 2)``, landmarks in the head's and the camera's frame ``(B, N, 3)``, slid shape rows."""
     points, shape = _points(basis, data, state)
     tz = state.camera[:, 2].exp()
@@ -218,7 +238,7 @@ def _project(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor,
     return state.camera[:, 3, None, None].exp() * seen[..., :2] / z, points, seen, shape
 
 
-def _energy(data: _Data, image: Tensor, state: _State) -> Tensor:
+def energy(data: _Data, image: Tensor, state: _State) -> Tensor:
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
     robust = (squared / (1.0 + squared / ROBUST**2)).sum(-1)
     e = state.variables - data.mean
@@ -263,7 +283,7 @@ def _normal_equations(
     basis: _Basis, data: _Data, state: _State, pose_only: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energy ``(B,)``, half its gradient ``(B, P)`` and the Gauss–Newton matrix ``(B, P, P)``."""
-    image, _, seen, shape = _project(basis, data, state)
+    image, _, seen, shape = project(basis, data, state)
     residual = image - data.target
     squared = (residual**2).sum(-1) * data.inverse_sigma**2
     weight = data.inverse_sigma / (1.0 + squared / ROBUST**2)  # square root of the reweighting
@@ -284,10 +304,10 @@ def _normal_equations(
         diagonal = torch.arange(kr, device=hessian.device)
         hessian[:, diagonal, diagonal] += 1.0
         hessian[:, kr : kr + kd, kr : kr + kd] += data.precision
-    return _energy(data, image, state), gradient, hessian
+    return energy(data, image, state), gradient, hessian
 
 
-def _step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
+def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
     """The state moved by ``delta (B, P)`` (or ``(B, 7)``: pose only) and projected into the box."""
     kr, kd = state.identity.shape[-1], state.variables.shape[-1]
     R = so3_exp(delta[:, -7:-4]) @ state.R
@@ -314,7 +334,7 @@ def _levenberg_marquardt(
     energy, gradient, hessian = _normal_equations(basis, data, state, pose_only)
     for iteration in range(iterations):
         delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only)
-        trial = _step(state, delta, low, high)
+        trial = step(state, delta, low, high)
         new_energy, new_gradient, new_hessian = _normal_equations(basis, data, trial, pose_only)
         better = new_energy < energy
         fall = torch.where(better, (energy - new_energy) / new_energy.clamp_min(1e-12), torch.zeros_like(energy))
@@ -336,7 +356,8 @@ def _levenberg_marquardt(
             if not len(alive):
                 break
             state = _State(*(v[go] for v in vars(state).values()))
-            data = replace(data, **{k: v[go] for k, v in vars(data).items() if isinstance(v, Tensor)})
+            left: dict[str, Any] = {k: v[go] for k, v in vars(data).items() if isinstance(v, Tensor)}
+            data = replace(data, **left)
             energy, gradient, hessian, damping = energy[go], gradient[go], hessian[go], damping[go]
     return _State(**final), final_energy, converged, used
 
@@ -350,9 +371,21 @@ def _solve_step(
     if pose_only:
         return -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(damped))[..., 0]
     x = torch.cat([state.identity, state.variables], dim=-1)
-    g = gradient[:, : x.shape[-1]]
-    held = ((x <= low) & (g > 0)) | ((x >= high) & (g < 0))
-    free = torch.cat([~held, held.new_ones(len(x), 7)], dim=-1).to(gradient)
-    damped = damped * free[:, :, None] * free[:, None, :] + torch.diag_embed(1.0 - free)
-    rhs = (gradient * free)[..., None]
-    return -torch.cholesky_solve(rhs, torch.linalg.cholesky(damped))[..., 0]
+    pose = x.new_full((len(x), 7), torch.inf)
+    lowest = torch.cat([low - x, -pose], dim=-1)  # of the step
+    highest = torch.cat([high - x, pose], dim=-1)
+    fixed = ((lowest >= 0) & (gradient > 0)) | ((highest <= 0) & (gradient < 0))
+    delta = torch.zeros_like(gradient)
+    for attempt in range(ACTIVE_SET_PASSES):
+        free = (~fixed).to(gradient)
+        reduced = damped * free[:, :, None] * free[:, None, :]
+        reduced.diagonal(dim1=1, dim2=2).add_(1.0 - free)
+        rhs = -(gradient + (damped @ delta[..., None])[..., 0]) * free if attempt else -gradient * free
+        delta = delta + torch.cholesky_solve(rhs[..., None], torch.linalg.cholesky(reduced))[..., 0]
+        beyond = (delta < lowest) | (delta > highest)
+        if not beyond.any():
+            break
+        # What would leave the box stops at its wall, and the others are solved for again.
+        fixed = fixed | beyond
+        delta = torch.where(fixed, delta.clamp(lowest, highest), torch.zeros_like(delta))
+    return delta.clamp(lowest, highest)

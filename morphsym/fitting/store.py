@@ -52,7 +52,7 @@ def save_fits(
         if overlays and len(fit.landmarks):
             fit = _save_overlay(folder, fit, model)
         with writing(folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
-            np.savez_compressed(f, **_to_arrays(fit))
+            np.savez_compressed(f, allow_pickle=False, **_to_arrays(fit))
         stored.append(fit)
         if progress is not None:
             progress(i + 1, len(fits), fit.name)
@@ -111,7 +111,7 @@ def _load(folder: Path, name: str) -> FaceFit:
         raise StoreError(f"{path} is damaged ({e}); run `morphsym fit` again") from None
 
 
-def _to_arrays(fit: FaceFit) -> dict[str, np.ndarray]:
+def _to_arrays(fit: FaceFit) -> dict[str, Any]:
     """The record as arrays without objects: plain values go into one JSON string."""
     header: dict[str, Any] = {"format": FORMAT}
     arrays: dict[str, np.ndarray] = {}

@@ -59,20 +59,11 @@ def pieces(
     """The solver's own records at a random state near the answer."""
     rng = np.random.default_rng(seed)
     n = len(pixels)
-    joined = solver._Basis(
-        basis.mean, torch.cat([basis.identity, basis.expression @ prior.tie], -1), torch.as_tensor(basis.sliding),
-        basis.path_mean, basis.path_normal,
-        torch.cat([basis.path_identity, basis.path_expression @ prior.tie], -1), basis.identity.shape[-1],
-    )  # fmt: skip
-    p = problem(pixels, prior, slide)
-    state, scale = solver._initial(joined, p, p.size / 2)
-    data = solver._Data(
-        (pixels - SIZE / 2) / scale[:, None, None], 1 / p.sigma, torch.full((n,), 4.0).double(), torch.ones(n).double(),
-        prior.mean, prior.precision, slide,
-    )  # fmt: skip
+    joined = solver.join(basis, prior)
+    state, _, data = solver.prepare(joined, problem(pixels, prior, slide))
     move = torch.from_numpy(rng.normal(size=(n, joined.shape.shape[-1] + 7)) * 0.03)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
-    return joined, data, solver._step(state, move, -wide, wide)
+    return joined, data, solver.step(state, move, -wide, wide)
 
 
 @pytest.mark.parametrize("slide", [False, True])
@@ -81,7 +72,7 @@ def test_jacobian_equals_finite_differences(makehuman: MorphableModel, slide: bo
     prior = expression_prior(makehuman, [None, None])
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[20.0, 5, 10], [-35, -10, 60]]), 1)
     joined, data, state = pieces(basis, prior, pixels, slide=slide)
-    image, _, seen, shape = solver._project(joined, data, state)
+    _, _, seen, shape = solver.project(joined, data, state)
     analytic = solver.jacobian(joined, state, seen, shape)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
     fixed = np.setdiff1d(np.arange(68), basis.sliding) if slide else np.arange(68)
@@ -89,8 +80,8 @@ def test_jacobian_equals_finite_differences(makehuman: MorphableModel, slide: bo
     for k in range(analytic.shape[-1]):
         step = torch.zeros(2, analytic.shape[-1]).double()
         step[:, k] = h
-        up = solver._project(joined, data, solver._step(state, step, -wide, wide))[0]
-        down = solver._project(joined, data, solver._step(state, -step, -wide, wide))[0]
+        up = solver.project(joined, data, solver.step(state, step, -wide, wide))[0]
+        down = solver.project(joined, data, solver.step(state, -step, -wide, wide))[0]
         numeric = (up - down) / (2 * h)
         # A sliding landmark's place counts as fixed in the Jacobian, which the pose columns would notice.
         rows = fixed if k >= joined.shape.shape[-1] else np.arange(68)
@@ -105,8 +96,8 @@ def test_gradient_equals_autograd(makehuman: MorphableModel) -> None:
     energy, half_gradient, _ = solver._normal_equations(joined, data, state, pose_only=False)
     move = torch.zeros(1, half_gradient.shape[-1], dtype=torch.float64, requires_grad=True)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
-    moved = solver._step(state, move, -wide, wide)
-    value = solver._energy(data, solver._project(joined, data, moved)[0], moved).sum()
+    moved = solver.step(state, move, -wide, wide)
+    value = solver.energy(data, solver.project(joined, data, moved)[0], moved).sum()
     assert value.item() == pytest.approx(energy.item(), rel=1e-12)
     # Reweighting is exact at the point where the weights were taken: ρ'(s) is the weight.
     assert torch.allclose(torch.autograd.grad(value, move)[0], 2 * half_gradient, rtol=1e-6, atol=1e-6)
@@ -137,11 +128,8 @@ def test_stays_in_the_box_and_is_stationary_inside(makehuman: MorphableModel) ->
     found = solver.solve(basis, problem(pixels, prior), iterations=200, tolerance=1e-12)
     assert (found.variables >= prior.low - 1e-12).all()
     assert (found.variables <= prior.high + 1e-12).all()
-    joined, data, _ = pieces(basis, prior, pixels)
-    p = problem(pixels, prior)
-    scale = solver._initial(joined, p, p.size / 2)[1]
-    log_focal, precision = solver._focal_prior(p)
-    data = solver._Data(data.target, data.inverse_sigma, log_focal - scale.log(), precision, prior.mean, prior.precision, False)
+    joined = solver.join(basis, prior)
+    _, scale, data = solver.prepare(joined, problem(pixels, prior))
     camera = torch.cat([found.t[:, :2] / found.t[:, 2:], found.t[:, 2:].log(), (found.focal / scale).log()[:, None]], -1)
     state = solver._State(found.identity, found.variables, found.R, camera)
     energy, gradient, hessian = solver._normal_equations(joined, data, state, pose_only=False)

@@ -134,7 +134,8 @@ def test_download(home: Path, serve: Any) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_download_goes_on_where_it_was_cut(home: Path, serve: Any, ranges: bool) -> None:
     serve(Server(cut=1000))
-    with pytest.raises(MorphsymError, match=r"after 1000 of 10240 bytes.*by hand from https.*morphsym weights add mediapipe FILE"):
+    said = r"after 1000 of 10240 bytes.*by hand from https.*`morphsym weights add mediapipe FILE`"
+    with pytest.raises(MorphsymError, match=said):
         weights.get("mediapipe", progress=False)
     with pytest.raises(MissingDependencyError):
         weights.path("mediapipe")

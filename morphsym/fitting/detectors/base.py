@@ -10,7 +10,6 @@ import numpy as np
 
 from ...errors import InputError
 
-
 Kind = Literal["mediapipe", "visible", "anatomical"]
 """What 68 points mean: a subset of MediaPipe's mesh; or Multi-PIE/iBUG points whose contour (0–16) follows the silhouette
 that is seen, or the jaw itself."""

@@ -49,10 +49,10 @@ class FileDetector:
     def __call__(self, image: np.ndarray) -> list[Detection]:
         check_image(image)
         height, width = image.shape[:2]
-        stated = (self._extra.get("width"), self._extra.get("height"))
-        if all(s is not None for s in stated) and tuple(int(s) for s in stated) != (width, height):
+        stated = tuple(int(self._extra[k]) if k in self._extra else v for k, v in (("width", width), ("height", height)))
+        if stated != (width, height):
             raise InputError(
-                f"{self.path}: the landmarks are for a picture of {int(stated[0])}×{int(stated[1])} pixels, "
+                f"{self.path}: the landmarks are for a picture of {stated[0]}×{stated[1]} pixels, "
                 f"this one has {width}×{height}"
             )
         low, high = self._points.min(axis=0), self._points.max(axis=0)

@@ -2,8 +2,8 @@
 
 Weights: ``morphsym weights get mediapipe``. The model's own face finder sees a face that is about a tenth of the
 picture or larger. Where it finds none, the picture is searched again turned by quarters, then in overlapping enlarged
-crops; the detection's ``note`` says so. A face that lies on its side is looked at again upright, since MediaPipe's points are then
-wrong by a tenth of the eye distance.
+crops; the detection's ``note`` says so. A face that lies on its side is looked at again upright, since MediaPipe's
+points are then wrong by a tenth of the eye distance.
 """
 
 from __future__ import annotations
