@@ -85,17 +85,14 @@ def add_specs(path: str | Path, replace: bool = False) -> list[ClassifierSpec]:
     user_folder().mkdir(parents=True, exist_ok=True)
     added = []
     for spec in specs:
-        change = {}
-        for field in ("source", "factory"):
-            value = getattr(spec, field) or ""
-            if field == "source" and value and (path.parent / value).exists():
-                change[field] = str((path.parent / value).resolve())
-        spec = spec.model_copy(update=change)
-        if (
-            spec.factory
-            and (code := path.parent / (spec.factory.partition(":")[0].replace(".", "/") + ".py")).is_file()
-        ):
-            shutil.copyfile(code, _below(user_folder(), code.relative_to(path.parent)))
+        for beside in (path.parent / n for n in (spec.source, spec.weights.file) if n):
+            if beside.exists():
+                spec = spec.model_copy(update={"source": str(beside.resolve())})
+                break
+        if spec.factory:
+            code = Path(spec.factory.partition(":")[0].replace(".", "/") + ".py")
+            if (path.parent / code).is_file():
+                shutil.copyfile(path.parent / code, _below(user_folder(), code))
         target = user_folder() / f"{spec.id}.yaml"
         text = yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
         _write(target, text.encode())
