@@ -25,9 +25,7 @@ from .images import save_image
 from .stages import Rendered, classify, intervene, render_plan
 from .store import CONDITION_COLUMNS, Results
 from .tables import condition_rows, failed_rows
-from .units import FailedUnit
-
-UNITS_PER_SHARD = 12
+from .units import UNITS_PER_SHARD, FailedUnit
 
 Progress = Callable[[int], Any]
 """Called with the number of conditions that were finished."""

@@ -22,7 +22,17 @@ from ..types import FaceFit, Unit
 from . import manifest as manifests
 from .run import Timing, compute, run, summary
 from .store import Results, check_name
-from .units import PHOTO_SIZE, PORTRAIT_SIZE, SAMPLED_EMOTIONS, FailedUnit, load_fits, photo_unit, sampled_units
+from .units import (
+    BACKGROUND,
+    PHOTO_SIZE,
+    PORTRAIT_SIZE,
+    POSE_SD,
+    SAMPLED_EMOTIONS,
+    FailedUnit,
+    load_fits,
+    photo_unit,
+    sampled_units,
+)
 
 EXAMPLE_PHOTOS = 2
 EXAMPLE_PEOPLE = 3
@@ -50,6 +60,9 @@ class Study:
     seed: int = 0
     size: int = PORTRAIT_SIZE
     photo_size: int = PHOTO_SIZE
+    pose_sd: tuple[float, float, float] = POSE_SD
+    background: tuple[float, float] = BACKGROUND
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         if not self.fits and self.sample < 1:

@@ -12,6 +12,7 @@ import torch
 from .. import faces, rendering
 from ..errors import InputError, MorphsymError, UsageError
 from ..faces import MorphableModel
+from ..faces.people import sample_person
 from ..fitting import images, store
 from ..rendering import cameras, lights, photos
 from ..types import EMOTIONS, Condition, FaceFit, Unit
@@ -23,7 +24,13 @@ PORTRAIT_SIZE = 224
 PHOTO_SIZE = 320
 _DISTANCE = 75.0  # cm, as in a portrait studio
 _FRAME = 2.3  # side of the picture / height of the face from brows to chin: hair, chin and ears with some air
-_POSE_SD = {"yaw": 6.0, "pitch": 3.0, "roll": 2.0}  # degrees; natural portraits are not exactly frontal
+POSE_SD = (6.0, 3.0, 2.0)
+"""Standard deviations of yaw, pitch and roll, degrees: natural portraits are not exactly frontal."""
+BACKGROUND = (0.35, 0.75)
+"""Darkest and lightest grey of the backgrounds, sRGB."""
+
+UNITS_PER_SHARD = 12
+"""Units whose rows are written at once; a run that is killed loses at most the shards it was working on."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,17 @@ def sampled_units(
     emotions: Sequence[str] = SAMPLED_EMOTIONS,
     seed: int = 0,
     size: int = PORTRAIT_SIZE,
+    pose_sd: tuple[float, float, float] = POSE_SD,
+    background: tuple[float, float] = BACKGROUND,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Iterator[Unit]:
-    """``n`` sampled people × ``emotions``, ``size`` pixels square.
+    """``n`` sampled people × ``emotions``, ``size`` pixels square; of these, units ``start`` to ``stop``.
 
     A person's identity, skin, light, head pose and background are the same for all emotions and arms. Person i is the
-    same whatever ``n`` is. Expressions vary between people as the presets say, symmetric left and right.
+    same whatever ``n`` and ``start`` are. Expressions vary between people as the presets say, symmetric left and right.
+    ``pose_sd`` are the standard deviations of yaw, pitch and roll in degrees (cut at two of them), ``background`` the
+    darkest and the lightest grey in [0, 1].
     """
     for e in emotions:
         if e not in EMOTIONS:
@@ -57,23 +70,28 @@ def sampled_units(
         raise UsageError(f"the number of sampled people must be at least 1, got {n}")
     if not 32 <= size <= 2048:
         raise UsageError(f"the size of a portrait must be 32 to 2048 pixels, got {size}")
-    # One frame for everybody, so that large faces are larger; the classifiers' crops follow each face.
+    # One frame for everybody, so that larger faces are larger; the classifiers' crops follow each face.
     face = model.landmarks(model.mean[None].float())[0].cpu().numpy()
     low, high = face.min(axis=0), face.max(axis=0)
     target = (0.0, float(0.35 * low[1] + 0.65 * high[1]), 0.0)
     fov = float(np.degrees(2 * np.arctan(0.5 * _FRAME * (high[1] - low[1]) / _DISTANCE)))
-    for i, person in enumerate(faces.sample_people(model, n, seed)):
+    k, last = len(emotions), n * len(emotions) if stop is None else min(stop, n * len(emotions))
+    for i in range(start // k, -(-last // k)):
+        person = sample_person(model, i, seed)
         # One stream a person and purpose, so that adding an emotion does not change the light
         scene = np.random.default_rng([seed, i, 1])
-        pose = {k: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for k, sd in _POSE_SD.items()}
+        sds = dict(zip(("yaw", "pitch", "roll"), pose_sd))
+        pose = {name: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for name, sd in sds.items()}
         camera = cameras.portrait_camera(size=size, distance=_DISTANCE, fov=fov, target=target, **pose)
         light = lights.sample_lights(scene, 1)
-        background = tuple(float(x) for x in np.full(3, scene.uniform(0.35, 0.75)) + scene.normal(0, 0.02, 3))
+        grey = np.full(3, scene.uniform(*background)) + scene.normal(0, 0.02, 3)
+        behind = tuple(float(x) for x in np.clip(grey, 0, 1))
         neutral = model.forward(
             torch.as_tensor(person.identity)[None], torch.zeros(1, len(model.sided), dtype=torch.float32)
         )
         anchor, _ = cameras.project(camera, model.landmarks(neutral))
-        for emotion in emotions:
+        for j in range(max(start - i * k, 0), min(last - i * k, k)):
+            emotion = emotions[j]
             rng = np.random.default_rng([seed, i, 2, EMOTIONS.index(emotion)])
             yield Unit(
                 unit=f"{person.subject}.{emotion}",
@@ -86,7 +104,7 @@ def sampled_units(
                 landmarks=anchor[0].cpu().numpy().astype(np.float32),
                 lights=light,
                 albedo=person.albedo,
-                background=background,  # type: ignore[arg-type]
+                background=behind,  # type: ignore[arg-type]
                 attributes={**person.attributes, **pose},
             )
 

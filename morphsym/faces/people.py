@@ -39,7 +39,12 @@ def sample_people(model: MorphableModel, n: int, seed: int) -> list[Person]:
         raise UsageError(f"the number of people must not be negative, got {n}")
     if seed < 0:
         raise UsageError(f"the seed must not be negative, got {seed}")
-    return [_person(model, i, np.random.default_rng(np.random.SeedSequence([seed, i]))) for i in range(n)]
+    return [sample_person(model, i, seed) for i in range(n)]
+
+
+def sample_person(model: MorphableModel, index: int, seed: int) -> Person:
+    """Person ``index`` (from 0) of :func:`sample_people`, without drawing those before."""
+    return _person(model, index, np.random.default_rng(np.random.SeedSequence([seed, index])))
 
 
 def _person(model: MorphableModel, index: int, rng: np.random.Generator) -> Person:
