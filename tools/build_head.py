@@ -38,6 +38,7 @@ WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2
 COMPONENTS, PEOPLE, SEED = 72, 6000, 20240913
 EYES_AT = np.array([0.0, 3.0, 7.0])  # where the midpoint of the eyeballs' centres lies in the model's frame, cm
 TONGUE = 0.7  # height of the resting tongue: MakeHuman's lies against the palate and fills an open mouth
+POUCH = -2.4  # y above which the mouth's cavity is pressed down
 PARTS = ("skin", "mouth_cavity", "eyes", "upper_teeth", "lower_teeth", "tongue", "lashes")
 LICENCE = "CC0-1.0"
 CREDIT = (
@@ -135,6 +136,13 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     lowered = (1 - TONGUE) * (skin_mean[tongue, 1] - floor)
     skin_mean[tongue, 1] -= lowered
     skin_expressions[ARKIT.index("tongueOut")][tongue, 1] += lowered
+
+    # the pouch between gums and upper lip reaches up behind the wings of the nose and shows through thin faces
+    cavity = np.isin(np.arange(len(skin_mean)), mesh.faces[mesh.part == 1])
+    cavity &= ~np.isin(np.arange(len(skin_mean)), mesh.faces[mesh.part == 0])
+    excess = np.where(cavity, np.maximum(skin_mean[:, 1] - origin[1] - POUCH, 0.0), 0.0)
+    skin_mean[:, 1] -= 0.75 * excess
+    skin_mean[:, 2] -= 0.35 * excess
 
     near_eye = np.flatnonzero(
         (mesh.part == 0) & (np.linalg.norm(skin_mean[mesh.faces].mean(1) - centre, axis=1) < radius + 1.2)

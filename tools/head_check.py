@@ -52,6 +52,7 @@ def main(head: str, task: str, count: int) -> None:
         "open_eye_pixels": [int(open_eye.min()), float(np.median(open_eye))],
         "blink_eyeball_pixels_max_by_view": left_over.max(0).tolist(),
         "blink_people_with_any": int((left_over.max(1) > 0).sum()),
+        "cavity_pixels_at_rest_max": int(max(visible(h, 1) for h in heads)),
         "teeth_pixels_at_rest_max": int(teeth.max()),
         "teeth_at_rest_people": int((teeth > 0).sum()),
     }
