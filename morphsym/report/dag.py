@@ -8,6 +8,7 @@ from functools import cache
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from ..analysis import causal
 from .style import BLUE, NARROW, VERMILION, Drawn, draw, new_figure
 
 NODES: Mapping[str, tuple[str, str]] = {
@@ -22,22 +23,16 @@ NODES: Mapping[str, tuple[str, str]] = {
     "image": ("image", "chance"),
     "output": ("classifier's output", "outcome"),
 }
-EDGES: tuple[tuple[str, str], ...] = (
-    ("weakness", "asymmetry"),
-    ("weakness", "intensity"),
-    ("expression", "asymmetry"),
-    ("expression", "intensity"),
-    ("asymmetry", "image"),
-    ("intensity", "image"),
-    ("identity", "image"),
-    ("scene", "image"),
-    ("image", "output"),
-    ("crop", "output"),
+_DRAWN_AS = {"side weakness": "weakness", **dict.fromkeys(("pose", "light", "skin", "camera"), "scene")}
+"""Variables of the analysis' graph under the box that shows them; the others have a box of their own name."""
+
+EDGES: tuple[tuple[str, str], ...] = tuple(
+    dict.fromkeys((_DRAWN_AS.get(a, a), _DRAWN_AS.get(b, b)) for a, b in causal.EDGES)
 )
 _WIDE = {
-    "weakness": (0.13, 0.80), "expression": (0.13, 0.40), "asymmetry": (0.42, 0.86),
-    "intensity": (0.42, 0.46), "identity": (0.42, 0.12), "scene": (0.68, 0.13),
-    "image": (0.68, 0.66), "crop": (0.90, 0.13), "output": (0.90, 0.66),
+    "weakness": (0.13, 0.85), "expression": (0.13, 0.50), "identity": (0.13, 0.14),
+    "asymmetry": (0.42, 0.85), "intensity": (0.42, 0.50), "scene": (0.66, 0.13),
+    "image": (0.66, 0.66), "crop": (0.89, 0.13), "output": (0.89, 0.66),
 }  # fmt: skip
 _NARROW = {
     "weakness": (0.27, 0.93), "expression": (0.77, 0.93), "asymmetry": (0.27, 0.69),
@@ -53,9 +48,9 @@ _STYLE = {
 }
 
 ALT = (
-    "Causal graph. The weakness of a side, set by intervention, and the person's expression determine the realised "
-    "asymmetry and the realised intensity of the face. Both, with identity, pose, camera, light, skin and background, "
-    "determine the image; the image and the crop determine the classifier's output. Identity, expression, pose, "
+    "Causal graph. The weakness of a side, set by intervention, with the person's identity and expression, determines "
+    "the realised asymmetry and the realised intensity of the face. Both, with identity, pose, camera, light, skin and "
+    "background, determine the image; the image and the crop determine the classifier's output. Identity, expression, pose, "
     "camera, light, skin, background and crop are the same for all arms of a unit."
 )
 
@@ -81,17 +76,18 @@ def causal_graph() -> Drawn:
                 fontweight="bold" if kind in ("do", "outcome") else "normal",
                 bbox={"boxstyle": style, "facecolor": face, "edgecolor": edge, "linestyle": line, "linewidth": thick},
             )  # fmt: skip
-        fig.canvas.draw()  # boxes get their patches' sizes
+        fig.draw_without_rendering()  # boxes get their patches
         for start, end in EDGES:
             a, b = boxes[start], boxes[end]
             patches = [t.get_bbox_patch() for t in (a, b)]
             assert all(isinstance(p, FancyBboxPatch) for p in patches)
             fixed = NODES[start][1] == "fixed"
+            bend = 0.3 if (start, end) == ("identity", "image") and not narrow else 0.0  # around the box between
             ax.add_patch(
                 FancyArrowPatch(
                     a.get_position(), b.get_position(), patchA=patches[0], patchB=patches[1], shrinkA=2, shrinkB=3,
-                    arrowstyle="-|>", mutation_scale=9, linewidth=1.0 if fixed else 1.4, zorder=1,
-                    color="#8a8a8a" if fixed else "#1a1a1a",
+                    arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", mutation_scale=9, zorder=1,
+                    linewidth=1.0 if fixed else 1.4, color="#8a8a8a" if fixed else "#1a1a1a",
                 )
             )  # fmt: skip
         return fig

@@ -15,7 +15,7 @@ import pandas as pd
 
 import morphsym
 
-from ..analysis import Analysis
+from ..analysis import Analysis, causal
 from ..errors import StoreError
 from ..experiment.atomic import ensure_folder, write_bytes, write_text
 from . import citations, dag, figures, methods, sentences
@@ -132,6 +132,7 @@ def render(
         exclusions_hidden=hidden,
         exclusion_text=_exclusion_text(analysis, conditions),
         graph=graph,
+        assumptions=causal.ASSUMPTIONS,
         methods=methods.methods(views, analysis.options, conditions, manifest, version),
         limits=methods.LIMITS,
         references=citations.references(version, analysis.options),

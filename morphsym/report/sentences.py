@@ -107,8 +107,8 @@ def _split(view: SourceView) -> list[str]:
             f"{f.number(ae, digits)} ({f.percent(ae / te)}) is asymmetry."
         ]
     return [
-        f"{begin}: {f.number(ie, digits)} through lost intensity and {f.number(ae, digits)} through asymmetry; "
-        f"the two pull in opposite directions."
+        f"{begin}: {f.number(ie, digits)} through lost intensity and {f.number(ae, digits)} through asymmetry, which "
+        "differ in sign, so that neither is a share of the total."
     ]
 
 

@@ -139,6 +139,7 @@ def to_svg(figure: Figure) -> bytes:
     """Deterministic SVG: fixed ids, no date, no program version."""
     buffer = io.BytesIO()
     FigureCanvasSVG(figure)
+    _settle(figure, 72)  # what SVG is drawn at
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
@@ -147,8 +148,16 @@ def to_png(figure: Figure, dpi: int = 200) -> bytes:
     """Deterministic PNG."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
+    _settle(figure, dpi)
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _settle(figure: Figure, dpi: int) -> None:
+    """Lay text out at the resolution that is saved: arrows between text boxes end where the boxes were last drawn."""
+    figure.set_dpi(dpi)
+    if figure.get_layout_engine() is None:
+        figure.draw_without_rendering()
 
 
 def svg_uri(svg: bytes) -> str:

@@ -14,6 +14,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from morphsym.analysis import causal
 from morphsym.report import ExampleStrip, Frame, answer_table, examples_from_results
 from morphsym.report import formatting as f
 from morphsym.report.checks import arm_table, cells_check, checks
@@ -133,6 +134,9 @@ def test_bars_add_up_on_the_page(people: Case) -> None:
 
 def test_causal_graph_is_acyclic_and_complete() -> None:
     assert {n for e in EDGES for n in e} == set(NODES)
+    # nothing of the analysis' own graph is lost in the drawing
+    shown = {"side weakness": "weakness", **dict.fromkeys(("pose", "light", "skin", "camera"), "scene")}
+    assert set(EDGES) == {(shown.get(a, a), shown.get(b, b)) for a, b in causal.EDGES}
     remaining, left = set(EDGES), set(NODES)
     while left:
         roots = {n for n in left if not any(b == n for _, b in remaining)}
