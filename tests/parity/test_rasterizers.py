@@ -65,6 +65,15 @@ def behind(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     return vertices, faces, camera
 
 
+def near_plane(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """Triangles of some millimetres around the near plane: what is nearer than it is cut off along a line."""
+    vertices, faces, camera = soup(rng, size, 30, 0.12, 0.1)
+    camera = portrait_camera(size, distance=0.25, fov=60, yaw=rng.uniform(-60, 60))
+    depth = rasterize(vertices, faces, camera, "torch").depth
+    assert cams.NEAR - 1e-6 <= depth.min() < 1.1 * cams.NEAR
+    return vertices, faces, camera
+
+
 def slivers(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     vertices, faces, camera = soup(rng, size, 60, 6, 6)
     vertices = vertices.reshape(-1, 3, 3).clone()
@@ -102,7 +111,7 @@ def lattice(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 
 SCENES: list[Callable[[np.random.Generator, tuple[int, int]], Scene]] = [
-    tiny, medium, screen_filling, off_screen, behind, slivers, head, frontal, lattice,
+    tiny, medium, screen_filling, off_screen, behind, near_plane, slivers, head, frontal, lattice,
 ]  # fmt: skip
 
 

@@ -8,8 +8,10 @@ negative of ``c*d - a*b``.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -28,9 +30,26 @@ def kernel(function: F) -> F:
     except RuntimeError:  # numba found no writable cache folder (a read-only install without a home)
         return cast(F, numba.njit(**options)(function))
 
+_limit = threading.local()
+
+
+@contextlib.contextmanager
+def limited(n: int) -> Iterator[None]:
+    """Use ``n`` threads for kernels that the calling thread starts: for callers that are many threads themselves."""
+    before = getattr(_limit, "threads", None)
+    _limit.threads = n
+    try:
+        yield
+    finally:
+        _limit.threads = before
+
 
 def threads() -> int:
-    """Threads used: ``$MORPHSYM_THREADS``, else the cores that this process may run on. Results do not depend on it."""
+    """Threads used: what :func:`limited` says, else ``$MORPHSYM_THREADS``, else the cores that this process may run on.
+    Results do not depend on it."""
+    limit = getattr(_limit, "threads", None)
+    if limit:
+        return int(limit)
     given = os.environ.get("MORPHSYM_THREADS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)

@@ -352,6 +352,15 @@ def shade_band(screen, faces, radiance, background, table, side, top, image):
                 rest = np.float32(4 - hit)
                 light[c, 0], light[c, 1], light[c, 2] = rest * behind[0], rest * behind[1], rest * behind[2]
                 continue
+            if side == 1:
+                f = seen(keys[r, c])
+                one = 1 if f >= 0 else 0
+                group_f[groups], group_c[groups], group_n[groups], group_x[groups], group_y[groups] = f, c, 1, 0, 0
+                groups += one
+                hits[c] = one
+                covered += one
+                light[c] = 0.0
+                continue
             hit = 0
             for q in range(n):
                 ids[q] = seen(keys[r * side + offset_y[q], c * side + offset_x[q]])
