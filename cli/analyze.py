@@ -17,10 +17,11 @@ from .progress import say, steps
 @click.option("--permutations", type=int, default=10_000, show_default=True, help="Sign flips, where not exact.")
 @click.option("--bootstrap", type=int, default=10_000, show_default=True, help="Bootstrap replicates of subjects.")
 @options.seed
+@click.option("--pdf", is_flag=True, help="Write report.pdf too (needs Chromium).")
 @options.quiet
 @options.as_json
 def command(
-    results: Path, alpha: float, permutations: int, bootstrap: int, seed: int, quiet: bool, as_json: bool
+    results: Path, alpha: float, permutations: int, bootstrap: int, seed: int, pdf: bool, quiet: bool, as_json: bool
 ) -> None:
     """Paired analysis and report of RESULTS.
 
@@ -31,13 +32,16 @@ def command(
     """
     from morphsym import pipeline
     from morphsym.analysis import AnalysisOptions
-    from morphsym.report import answer_table
+    from morphsym.report import answer_table, write_pdf
 
     asked = AnalysisOptions(seed=seed, alpha=alpha, permutations=permutations, bootstrap=bootstrap)
     with steps(quiet) as step:
         analysis, report = pipeline.analyze_results(results, asked, step)
+        if pdf:
+            step("Writing the PDF")
+            printed = write_pdf(report)
     if as_json:
         click.echo(json.dumps(analysis.summary | {"report": str(report)}, allow_nan=False))
         return
     click.echo(answer_table(analysis))
-    say(f"report: {report}", quiet)
+    say(f"report: {report}" + (f"\nprinted: {printed}" if pdf else ""), quiet)
