@@ -17,6 +17,7 @@ from .intervals import bootstrap_mean
 ATTRIBUTES = ("sex", "age", "ancestry", "fitzpatrick", "weight", "muscle", "yaw", "pitch", "roll", "cohort")
 """Columns of conditions.parquet that heterogeneity is looked for in, where they are recorded."""
 
+MOST_UNITS = 3000  # of one mixed model
 PRIMARY = ("source", "classifier", "contrast")
 
 
@@ -66,6 +67,8 @@ def _mixed(group: pd.DataFrame) -> dict[str, object]:
     n_subjects = group["subject"].nunique()
     if n_subjects < 3 or len(group) <= n_subjects:
         return {"note": "one value a subject, or fewer than three subjects: no mixed model"}
+    if len(group) > MOST_UNITS:
+        return {"note": f"more than {MOST_UNITS} units: the mixed model is left out, it would take minutes"}
     if np.ptp(y) <= 1e-12 * max(1e-300, np.abs(y).max()):
         return {"note": "zero variance: no mixed model"}
     columns = [np.ones(len(group))]

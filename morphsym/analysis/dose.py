@@ -29,9 +29,10 @@ def slopes(blocks: list[Block]) -> list[Block]:
     for block in blocks:
         if block.contrast not in ("TE", "IE", "AE"):
             continue
-        rows = block.rows
+        there = (block.rows["strength"] > 0).to_numpy()
+        rows = block.rows[there].reset_index(drop=True)
         strengths = np.sort(rows["strength"].unique())
-        if len(strengths) < 2 or strengths[0] == 0:
+        if len(strengths) < 2:
             continue
         groups = rows.groupby(["unit", "side", "region"], sort=False, observed=True)
         which = groups.ngroup().to_numpy()
@@ -40,7 +41,7 @@ def slopes(blocks: list[Block]) -> list[Block]:
         weight = (dose - dose.mean()) / ((dose - dose.mean()) ** 2).sum()
         weight = weight[1:][np.searchsorted(strengths, rows["strength"].to_numpy())]
         values = np.zeros((len(first), block.first.shape[1]))
-        np.add.at(values, which, block.values * weight[:, None])  # NaN stays NaN: the unit lacks a dose
+        np.add.at(values, which, block.values[there] * weight[:, None])  # NaN stays NaN: the unit lacks a dose
         values[np.bincount(which) < len(strengths)] = np.nan
         label = first[ROW].assign(strength=np.nan).reset_index(drop=True)
         out.append(Block(f"{block.contrast}_slope", block.outcome, label, values, np.zeros_like(values)))
@@ -62,6 +63,8 @@ def page(table: pd.DataFrame, values: np.ndarray) -> TestResult:
     strength = table["strength"].to_numpy()
     curves: dict[tuple[str, ...], list[int]] = {}
     for i in np.argsort(strength, kind="stable"):
+        if strength[i] == 0:
+            continue  # an edit of strength 0 is the baseline
         curves.setdefault(rows[i], []).append(int(i))
     for i in np.flatnonzero(table["contrast"].isin(SLOPES)):
         contrast = rows[i][-1].removesuffix("_slope")

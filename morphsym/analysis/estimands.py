@@ -49,16 +49,21 @@ def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
         edited = pairs.edited[pairs.edited["source"] == source]
         rows = edited[ROW].reset_index(drop=True)
         triple = {arm: _take(y, edited[arm].to_numpy()) for arm in ("unilateral", "matched", "baseline")}
-        # the triple stands or falls as a whole, as far as the design has it
-        incomplete = np.any([np.isnan(v) for arm, v in triple.items() if arm in arms], axis=0)
+        # the triple stands or falls as a whole, as far as the design has it: a weakness of both sides has no control
+        controlled = edited["side"].isin(pairs.sides_of(source, "matched")).to_numpy()
+        incomplete = np.zeros_like(triple["unilateral"], dtype=bool)
+        for arm, v in triple.items():
+            if arm in arms:
+                incomplete |= np.isnan(v) & (controlled[:, None] if arm == "matched" else True)
         u, m, b = (np.where(incomplete, np.nan, v) for v in triple.values())
+        some = rows[controlled].reset_index(drop=True)
         if {"unilateral", "baseline"} <= arms:
             te = Block("TE", outcome, rows, u, b)
             blocks += [te, *_side_bias(te)]
         if {"matched", "baseline"} <= arms:
-            blocks.append(Block("IE", outcome, rows, m, b))
+            blocks.append(Block("IE", outcome, some, m[controlled], b[controlled]))
         if {"matched", "unilateral"} <= arms:
-            blocks.append(Block("AE", outcome, rows, u, m))
+            blocks.append(Block("AE", outcome, some, u[controlled], m[controlled]))
         units = pairs.units[pairs.units["source"] == source]
         rows = units.assign(side="none", strength=0.0, region="none")[ROW].reset_index(drop=True)
         for contrast, first, second in (

@@ -30,6 +30,11 @@ class Pairs:
     designed: dict[str, frozenset[str]]
     """By source: the arms that occur at all."""
 
+    def sides_of(self, source: str, arm: str) -> frozenset[str]:
+        """The sides on which ``source`` has the edited arm ``arm`` at all."""
+        rows = self.edited[(self.edited["source"] == source) & (self.edited[arm] >= 0)]
+        return frozenset(rows["side"])
+
 
 def pair(targets: Targets) -> Pairs:
     """Join the arms of every unit. Raises :class:`InputError` where nothing can be paired at all."""
@@ -123,7 +128,10 @@ def exclusions(targets: Targets, pairs: Pairs) -> pd.DataFrame:
         for arm in ("unilateral", "baseline", "matched"):
             if arm not in pairs.designed[str(source)]:
                 continue
-            for _, r in edited[edited[arm] < 0].iterrows():
+            lacking = edited[edited[arm] < 0]
+            if arm == "matched":  # a weakness of both sides is its own symmetric control
+                lacking = lacking[lacking["side"].isin(pairs.sides_of(str(source), arm))]
+            for _, r in lacking.iterrows():
                 known = {k: r[k] for k in ("source", "unit", "subject", "emotion", "side", "strength", "region")}
                 add("", None, f"the pair has no {arm!r} condition", 1, arm=arm, **known)
     out = pd.DataFrame(rows, columns=list(EXCLUSION_COLUMNS))

@@ -37,6 +37,9 @@ def patterns(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Group cells by which subjects they have: yields (columns (k,), rows (n,)), so that ``values[rows][:, columns]``
     has no NaN."""
     there = ~np.isnan(values)
+    if there.all():
+        yield np.arange(values.shape[1]), np.arange(values.shape[0])
+        return
     packed = np.packbits(there, axis=0)
     _, inverse = np.unique(packed.T.copy(), axis=0, return_inverse=True)
     inverse = inverse.ravel()

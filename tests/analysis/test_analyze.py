@@ -13,7 +13,8 @@ from morphsym.errors import UsageError
 
 from .factory import SEVEN, Planted, predict, tables
 
-QUICK = AnalysisOptions(permutations=999, bootstrap=999)
+FULL = AnalysisOptions(permutations=999, bootstrap=999)
+QUICK = AnalysisOptions(permutations=499, bootstrap=499, outcomes=("logit",), cross_checks=False)
 
 
 def primary(a: Analysis, contrast: str, classifier: str, test: str = "wilcoxon", source: str = "sampled") -> pd.Series:
@@ -24,7 +25,7 @@ def primary(a: Analysis, contrast: str, classifier: str, test: str = "wilcoxon",
 
 @pytest.fixture(scope="module")
 def twelve() -> Analysis:
-    return analyze(*tables(n_subjects=12), QUICK)
+    return analyze(*tables(n_subjects=12), FULL)
 
 
 def test_the_columns_are_those_of_the_design_in_that_order(twelve: Analysis) -> None:
@@ -68,9 +69,9 @@ def test_the_dose_response_carries_what_the_edit_realised(twelve: Analysis) -> N
 
 def test_same_seed_same_bytes_and_the_order_of_rows_does_not_matter(twelve: Analysis) -> None:
     conditions, predictions = tables(n_subjects=12)
-    again = analyze(conditions.sample(frac=1, random_state=0), predictions, QUICK)
+    again = analyze(conditions.sample(frac=1, random_state=0), predictions, FULL)
     pd.testing.assert_frame_equal(again.effects, twelve.effects, rtol=1e-6)
-    once_more = analyze(conditions, predictions, QUICK)
+    once_more = analyze(conditions, predictions, FULL)
     assert once_more.effects.to_csv() == twelve.effects.to_csv()
     assert json.dumps(once_more.summary) == json.dumps(twelve.summary)
 

@@ -69,7 +69,7 @@ def test_page_is_scipys_and_two_sided(ten: Analysis) -> None:
 def test_page_agrees_with_the_recorded_values() -> None:
     ranked = np.array(RECORDED["page"]["ranked"])
     n = ranked.shape[1]
-    rows = [("AE", float(s)) for s in range(n)] + [("AE_slope", np.nan)]
+    rows = [("AE", (s + 1) / n) for s in range(n)] + [("AE_slope", np.nan)]
     table = pd.DataFrame(rows, columns=["contrast", "strength"])
     table[["classifier", "emotion", "side", "region", "pooled"]] = ["x", "fear", "left", "all", ""]
     values = np.column_stack([-ranked, np.zeros(len(ranked))])
