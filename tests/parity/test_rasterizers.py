@@ -67,17 +67,19 @@ def behind(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 def near_plane(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """Triangles of some millimetres around the near plane: what is nearer than it is cut off along a line."""
-    vertices, faces, camera = soup(rng, size, 30, 0.12, 0.1)
-    camera = portrait_camera(size, distance=0.25, fov=60, yaw=rng.uniform(-60, 60))
+    vertices, faces, _ = soup(rng, size, 20, 0.1, 0.1)
+    camera = portrait_camera(size, distance=0.25, fov=60)
+    # One that certainly crosses the plane in view: from in front of the picture's centre to behind the camera.
+    vertices[0, :3] = torch.tensor([[-0.05, -0.05, 0.05], [0.05, -0.05, 0.05], [0.0, 0.05, 0.35]])
     depth = rasterize(vertices, faces, camera, "torch").depth
     assert cams.NEAR - 1e-6 <= depth.min() < 1.1 * cams.NEAR
     return vertices, faces, camera
 
 
 def slivers(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    vertices, faces, camera = soup(rng, size, 60, 6, 6)
+    vertices, faces, camera = soup(rng, size, 120, 6, 6)
     vertices = vertices.reshape(-1, 3, 3).clone()
-    vertices[:, 2] = vertices[:, 0] + 0.5 * (vertices[:, 1] - vertices[:, 0]) + 0.05 * torch.randn(60, 3)
+    vertices[:, 2] = vertices[:, 0] + 0.5 * (vertices[:, 1] - vertices[:, 0]) + 0.05 * torch.randn(120, 3)
     vertices[::5, 2] = vertices[::5, 1]  # some without any area
     return vertices.reshape(1, -1, 3), faces, camera
 
