@@ -274,7 +274,9 @@ def test_eyes_close_and_lips_seal(
         assert visible(head, one[None], "eyes")[0] > 100
         assert visible(head, shut[None], "eyes")[0] <= 1
         # nothing from inside the mouth shows between the lips or through the skin
-        assert sum(visible(head, one[None], p)[0] for p in ("mouth_cavity", "upper_teeth", "lower_teeth", "tongue")) <= 2
+        assert (
+            sum(visible(head, one[None], p)[0] for p in ("mouth_cavity", "upper_teeth", "lower_teeth", "tongue")) <= 2
+        )
     wink = visible(head, (faces[:1] + expression["eyeBlinkLeft"]), "eyes")[0]
     both = visible(head, faces[:1], "eyes")[0]
     assert 0.4 < wink / both < 0.6
