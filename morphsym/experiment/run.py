@@ -1,30 +1,46 @@
 """The runner: units in, a results folder out.
 
-Work is cut into shards of a few units. A shard's rows are written once, atomically; a run that was killed goes on at
-the first shard that is missing and ends with the same rows as one that was not.
+Work is cut into shards of a few units. :func:`compute` makes the rows of one shard, the same on every worker; an engine
+(:mod:`.engines`) says where; :func:`execute` writes each shard once, atomically, as it comes. A run that was killed goes
+on with the shards that are missing and ends with the same rows as one that was not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import threadpoolctl
+import torch
 
 from ..classifiers import Classifier
+from ..errors import ClassifierError
 from ..faces import MorphableModel
 from ..intervention import Design
+from ..rendering.backends import _compile
 from ..types import Unit
 from .images import save_image
-from .stages import Rendered, classify, intervene, render_plan
-from .store import CONDITION_COLUMNS, Results
-from .tables import condition_rows, failed_rows
+from .stages import Rendered, ask, intervene, render_plan
+from .store import Results
+from .tables import (
+    Answers,
+    Columns,
+    Failure,
+    condition_rows,
+    condition_table,
+    encode,
+    failed_rows,
+    failure_table,
+    prediction_table,
+)
 from .units import UNITS_PER_SHARD, FailedUnit
 
 Progress = Callable[[int], Any]
@@ -33,16 +49,45 @@ Progress = Callable[[int], Any]
 
 @dataclass
 class Timing:
-    """Seconds spent by stage; ``other`` is everything that is neither rendering nor classifying."""
+    """Seconds of work by stage, summed over workers; ``other`` is neither rendering nor classifying.
+
+    ``total`` is the wall time. With several workers the stages add up to more than it.
+    """
 
     rendering: float = 0.0
     classifying: float = 0.0
+    other: float = 0.0
     total: float = 0.0
     conditions: int = 0
 
     @property
-    def other(self) -> float:
-        return self.total - self.rendering - self.classifying
+    def busy(self) -> float:
+        return self.rendering + self.classifying + self.other
+
+
+@dataclass(frozen=True, eq=False)
+class ShardRows:
+    """One shard, as the bytes of its files, and what it took. Plain data: it travels between processes."""
+
+    shard: int
+    conditions: bytes
+    predictions: bytes
+    failures: bytes | None  # None when no classifier failed
+    timing: Timing = field(default_factory=Timing)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let each worker compute on one thread: torch, BLAS and OpenMP in this process, and the rasteriser's kernels in
+    this thread. The last bits of a network's answer hang on its number of threads, so it is the same everywhere; the
+    cores are used by several workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpoolctl.threadpool_limits(1), _compile.limited(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(
@@ -58,7 +103,7 @@ def run(
     timing: Timing | None = None,
     units_per_shard: int = UNITS_PER_SHARD,
 ) -> Results:
-    """Render and classify every condition of ``units`` into ``results`` and mark it complete.
+    """Render and classify every condition of any ``units`` into ``results``, in this thread, and mark it complete.
 
     ``save_images`` says of which units the pictures are kept. A unit or condition that fails is recorded with its
     reason. Shards that are already on disk are skipped.
@@ -67,67 +112,133 @@ def run(
     begin = time.perf_counter()
     stream = iter(units)
     shard = 0
-    while batch := list(islice(stream, units_per_shard)):
-        if results.has_shard(shard):
-            if progress:
-                progress(sum(len(design.conditions(u.unit, u.source)) for u in batch))
-        else:
-            conditions, predictions = compute(
-                batch, model, design, classifiers, renderer, timing, progress, results.path, save_images
-            )
-            results.write_shard(shard, conditions, predictions)
-        shard += 1
-    results.finish(shard, finished=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    with one_thread():
+        while batch := list(islice(stream, units_per_shard)):
+            if results.has_shard(shard):
+                if progress:
+                    progress(sum(len(design.conditions(u.unit, u.source)) for u in batch))
+            else:
+                rows = compute(shard, batch, model, design, classifiers, renderer, progress, results.path, save_images)
+                _write(results, rows, timing)
+            shard += 1
+    _finish(results, shard, timing)
     timing.total += time.perf_counter() - begin
     return results
 
 
+def execute(
+    results: Results,
+    shards: int,
+    stream: Callable[[Iterable[int]], Iterator[ShardRows]],
+    *,
+    skipped: Callable[[int], Any] | None = None,
+    written: Callable[[ShardRows], Any] | None = None,
+    timing: Timing | None = None,
+) -> Results:
+    """Fill the shards of ``results`` that are missing with what ``stream`` (an engine at work) makes of them.
+
+    Shards are written as they come, in any order. ``skipped`` is told of shards that are there already, ``written`` of
+    those that were made.
+    """
+    timing = timing if timing is not None else Timing()
+    begin = time.perf_counter()
+
+    def missing() -> Iterator[int]:
+        for k in range(shards):
+            if not results.has_shard(k):
+                yield k
+            elif skipped:
+                skipped(k)
+
+    for rows in stream(missing()):
+        _write(results, rows, timing)
+        if written:
+            written(rows)
+    _finish(results, shards, timing)
+    timing.total += time.perf_counter() - begin
+    return results
+
+
+def _write(results: Results, rows: ShardRows, timing: Timing) -> None:
+    tick = time.perf_counter()
+    results.write_shard(rows.shard, rows.conditions, rows.predictions, rows.failures)
+    t = rows.timing
+    timing.rendering += t.rendering
+    timing.classifying += t.classifying
+    timing.conditions += t.conditions
+    timing.other += t.other + time.perf_counter() - tick
+
+
+def _finish(results: Results, shards: int, timing: Timing) -> None:
+    tick = time.perf_counter()
+    results.finish(shards, finished=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    timing.other += time.perf_counter() - tick
+
+
 def compute(
-    batch: Sequence[Unit | FailedUnit],
+    shard: int,
+    batch: Iterable[Unit | FailedUnit],
     model: MorphableModel,
     design: Design,
     classifiers: Sequence[Classifier],
     renderer: str = "auto",
-    timing: Timing | None = None,
     progress: Progress | None = None,
     folder: Path | None = None,
     save_images: Callable[[Unit], bool] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All rows of a few units: conditions and predictions."""
-    timing = timing if timing is not None else Timing()
-    frames: list[pd.DataFrame] = []
-    pending: list[Rendered] = []
+) -> ShardRows:
+    """All rows of a few units, one unit at a time: its pictures are gone before the next one's are made.
+
+    A picture for which a classifier gives no answer is recorded. A classifier that answers none of a shard's pictures
+    is broken, not stumped: :class:`ClassifierError` stops the run, which can be resumed when it works again.
+    """
+    timing = Timing()
+    begin = time.perf_counter()
+    columns: list[Columns] = []
+    answers: list[Answers] = []
+    failures: list[Failure] = []
     for plan in intervene(batch, model, design):
         if isinstance(plan, FailedUnit):
-            frames.append(rows(plan))
+            columns.append(failed_rows(plan))
         else:
             tick = time.perf_counter()
             pictures = render_plan(model, plan, renderer)
             timing.rendering += time.perf_counter() - tick
             keep = folder is not None and save_images is not None and save_images(plan.unit)
-            frames.append(rows(pictures, save_pictures(folder, pictures) if keep and folder else {}))
-            pending.append(pictures)
+            columns.append(rows(pictures, save_pictures(folder, pictures) if keep and folder else {}))
+            tick = time.perf_counter()
+            found, failed = ask(pictures, classifiers)
+            timing.classifying += time.perf_counter() - tick
+            answers += found
+            failures += failed
+        timing.conditions += len(columns[-1]["condition"])
         if progress:
-            progress(len(frames[-1]))
-        timing.conditions += len(frames[-1])
-    tick = time.perf_counter()
-    predictions = classify(pending, classifiers)
-    timing.classifying += time.perf_counter() - tick
-    return join(frames), predictions
+            progress(len(columns[-1]["condition"]))
+    for classifier in dict.fromkeys(f.classifier for f in failures):
+        if not any(a.spec.id == classifier for a in answers):
+            reason = next(f.reason for f in failures if f.classifier == classifier)
+            raise ClassifierError(f"{reason} (it answered none of the pictures of shard {shard}; mend it and --resume)")
+    made = ShardRows(
+        shard,
+        encode(condition_table(columns)),
+        encode(prediction_table(answers)),
+        encode(failure_table(failures)) if failures else None,
+        timing,
+    )
+    timing.total = time.perf_counter() - begin
+    timing.other = timing.total - timing.rendering - timing.classifying
+    return made
 
 
-def rows(rendered: Rendered | FailedUnit, paths: dict[int, str] | None = None) -> pd.DataFrame:
+def rows(rendered: Rendered | FailedUnit, paths: dict[int, str] | None = None) -> Columns:
     """The rows of one unit: one a condition. ``paths`` are its kept pictures by index of the condition."""
     if isinstance(rendered, FailedUnit):
         return failed_rows(rendered)
     return condition_rows(rendered.plan, rendered.reasons, rendered.coverage, rendered.leak, paths or {})
 
 
-def join(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def join(units: Sequence[Columns]) -> pd.DataFrame:
     """Units' rows as one table: the stated columns first, then the subjects' attributes."""
-    joined = pd.concat(frames, ignore_index=True)
-    extra = sorted(set(joined.columns) - set(CONDITION_COLUMNS))
-    return joined[[*CONDITION_COLUMNS, *extra]]
+    return condition_table(units).to_pandas()
 
 
 def save_pictures(folder: Path, pictures: Rendered) -> dict[int, str]:
@@ -142,7 +253,7 @@ def save_pictures(folder: Path, pictures: Rendered) -> dict[int, str]:
 
 
 def summary(frame: pd.DataFrame) -> dict[str, Any]:
-    """Counts of conditions, units, subjects and failures, for the manifest and for messages."""
+    """Counts of conditions, units, subjects and failures, for messages."""
     failed = frame[frame["status"] != "ok"]
     return {
         "conditions": len(frame),

@@ -33,6 +33,10 @@ Arm = Literal["original", "baseline", "null", "unilateral", "matched", "mirrored
 Strength = typing.Annotated[float, Field(ge=0, le=1)]
 
 
+def _listed(values: Sequence[str]) -> Any:
+    return list(values)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -41,11 +45,15 @@ class Photos(_Section):
     """Photos that are fitted first. Give these or `fits`, not both."""
 
     paths: list[str] = Field(min_length=1, description="Pictures, or folders of pictures, relative to this file.")
-    detector: Literal["mediapipe", "face-alignment"] = Field("mediapipe", description="Landmark detector.")
-    landmarks: str | None = Field(None, description="Landmarks from a file instead of a detector; one photo only.")
-    face: Literal["largest", "all"] = Field("largest", description="Which face of a photo with several.")
-    expression: Emotion | None = Field(None, description="What the photos express; the nearest preset when empty.")
-    fits: str = Field("fits", description="Folder that the fits are written to, relative to this file.")
+    detector: Literal["mediapipe", "face-alignment"] = Field(default="mediapipe", description="Landmark detector.")
+    landmarks: str | None = Field(
+        default=None, description="Landmarks from a file instead of a detector; one photo only."
+    )
+    face: Literal["largest", "all"] = Field(default="largest", description="Which face of a photo with several.")
+    expression: Emotion | None = Field(
+        default=None, description="What the photos express; the nearest preset when empty."
+    )
+    fits: str = Field(default="fits", description="Folder that the fits are written to, relative to this file.")
 
 
 class People(_Section):
@@ -53,83 +61,104 @@ class People(_Section):
 
     count: int = Field(ge=1, description="How many people.")
     expressions: list[Emotion] = Field(
-        list(SAMPLED_EMOTIONS), min_length=1, description="Each person is rendered with every one of these."
+        default=_listed(SAMPLED_EMOTIONS), min_length=1, description="Each person is rendered with every one of these."
     )
 
 
 class Interventions(_Section):
     """The product of sides, strengths and regions, in all arms."""
 
-    sides: list[Side] = Field(["left", "right"], min_length=1, description="The subject's side that is weakened.")
-    strengths: list[Strength] = Field(
-        [0.25, 0.5, 0.75, 1.0], min_length=1, description="How much of the side's expression is taken away, 0 to 1."
+    sides: list[Side] = Field(
+        default=["left", "right"], min_length=1, description="The subject's side that is weakened."
     )
-    regions: list[Region] = Field(["all"], min_length=1, description="Which muscles the weakness reaches.")
-    include: list[Nerve] = Field([], description="Muscles of other nerves that it reaches too.")
-    arms: list[Arm] = Field(list(DEFAULT_ARMS), min_length=1, description="Versions of a unit that are rendered.")
+    strengths: list[Strength] = Field(
+        default=[0.25, 0.5, 0.75, 1.0],
+        min_length=1,
+        description="How much of the side's expression is taken away, 0 to 1.",
+    )
+    regions: list[Region] = Field(default=["all"], min_length=1, description="Which muscles the weakness reaches.")
+    include: list[Nerve] = Field(default=[], description="Muscles of other nerves that it reaches too.")
+    arms: list[Arm] = Field(
+        default=_listed(DEFAULT_ARMS), min_length=1, description="Versions of a unit that are rendered."
+    )
     matched_by: Literal["mesh", "coefficients", "landmarks"] = Field(
-        "mesh", description="By what the symmetric control is matched to the one-sided weakness."
+        default="mesh", description="By what the symmetric control is matched to the one-sided weakness."
     )
 
 
 class Nuisance(_Section):
     """What varies between sampled people beside their faces; a person's is the same in all arms and emotions."""
 
-    yaw: float = Field(6.0, ge=0, le=45, description="Standard deviation of the head's turn, degrees; cut at two.")
-    pitch: float = Field(3.0, ge=0, le=30, description="The same of looking up and down.")
-    roll: float = Field(2.0, ge=0, le=30, description="The same of tilting the head.")
+    yaw: float = Field(
+        default=6.0, ge=0, le=45, description="Standard deviation of the head's turn, degrees; cut at two."
+    )
+    pitch: float = Field(default=3.0, ge=0, le=30, description="The same of looking up and down.")
+    roll: float = Field(default=2.0, ge=0, le=30, description="The same of tilting the head.")
     background: list[typing.Annotated[float, Field(ge=0, le=1)]] = Field(
-        [0.35, 0.75], min_length=2, max_length=2, description="Darkest and lightest grey of the background, 0 to 1."
+        default=[0.35, 0.75],
+        min_length=2,
+        max_length=2,
+        description="Darkest and lightest grey of the background, 0 to 1.",
     )
 
 
 class Rendering(_Section):
     """How pictures are made."""
 
-    backend: str = Field("auto", description="auto, or a rasteriser's name.")
-    size: int = Field(PORTRAIT_SIZE, ge=32, le=2048, description="Pixels of a portrait's side.")
-    photo_size: int = Field(PHOTO_SIZE, ge=64, le=2048, description="Pixels of a photo's working picture.")
+    backend: str = Field(default="auto", description="auto, or a rasteriser's name.")
+    size: int = Field(default=PORTRAIT_SIZE, ge=32, le=2048, description="Pixels of a portrait's side.")
+    photo_size: int = Field(default=PHOTO_SIZE, ge=64, le=2048, description="Pixels of a photo's working picture.")
 
 
 class AnalysisSection(_Section):
     """The declared analysis; see docs/analysis.md."""
 
-    alpha: float = Field(0.05, gt=0, lt=1, description="Level of the tests and of the verdicts.")
-    permutations: int = Field(10_000, ge=99, description="Sign flips, where not exact.")
-    bootstrap: int = Field(10_000, ge=99, description="Bootstrap replicates of subjects.")
-    primary_strength: Strength | None = Field(None, description="Strength of the verdict; the largest when empty.")
-    primary_region: Region | None = Field(None, description="Region of the verdict; all, or the first, when empty.")
-    primary_outcome: Literal["logit", "probability"] = Field("logit", description="Scale of the verdict.")
-    correction: Literal["holm", "fdr_bh"] = Field("holm", description="Correction for several tests.")
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="Level of the tests and of the verdicts.")
+    permutations: int = Field(default=10_000, ge=99, description="Sign flips, where not exact.")
+    bootstrap: int = Field(default=10_000, ge=99, description="Bootstrap replicates of subjects.")
+    primary_strength: Strength | None = Field(
+        default=None, description="Strength of the verdict; the largest when empty."
+    )
+    primary_region: Region | None = Field(
+        default=None, description="Region of the verdict; all, or the first, when empty."
+    )
+    primary_outcome: Literal["logit", "probability"] = Field(default="logit", description="Scale of the verdict.")
+    correction: Literal["holm", "fdr_bh"] = Field(default="holm", description="Correction for several tests.")
 
 
 class Running(_Section):
     """How the study is run. Nothing here changes a number."""
 
-    engine: Literal["local", "processes", "ray"] = Field("local", description="Where the work runs; see docs/study.md.")
-    workers: int | None = Field(None, ge=1, description="How many workers; the cores of this machine when empty.")
-    address: str | None = Field(None, description="Ray's address; a cluster on this machine when empty.")
-    units_per_shard: int = Field(UNITS_PER_SHARD, ge=1, le=10_000, description="Units whose rows are written at once.")
-    save_images: bool = Field(False, description="Keep every picture, not only the report's examples.")
+    engine: Literal["local", "processes", "ray"] = Field(
+        default="local", description="Where the work runs; see docs/study.md."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="How many workers; the cores of this machine when empty."
+    )
+    address: str | None = Field(default=None, description="Ray's address; a cluster on this machine when empty.")
+    units_per_shard: int = Field(
+        default=UNITS_PER_SHARD, ge=1, le=10_000, description="Units whose rows are written at once."
+    )
+    save_images: bool = Field(default=False, description="Keep every picture, not only the report's examples.")
 
 
 class StudyFile(_Section):
     """A study of morphsym: who, which interventions, which classifiers, which analysis."""
 
-    model: str = Field("makehuman", description="Face model: a known name, or the path of a model file.")
-    photos: Photos | None = Field(None, description="Photos that are fitted first.")
-    fits: str | None = Field(None, description="Folder of fitted photos (morphsym fit), relative to this file.")
-    people: People | None = Field(None, description="Sampled synthetic people.")
-    nuisance: Nuisance = Field(Nuisance(), description="What varies between sampled people beside their faces.")
-    design: Interventions = Field(Interventions(), description="The interventions.")
-    rendering: Rendering = Field(Rendering(), description="How pictures are made.")
-    classifiers: list[str] | None = Field(None, min_length=1, description="Names; the bundled ones when empty.")
-    analysis: AnalysisSection = Field(AnalysisSection(), description="The declared analysis.")
-    seed: int = Field(0, ge=0, description="Seed of all randomness.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    anonymous: bool = Field(False, description="Keyed hashes in place of the photos' names.")
-    output: str = Field("results", description="Folder that the results are written to, relative to this file.")
-    run: Running = Field(Running(), description="How the study is run; nothing here changes a number.")
+    model: str = Field(default="makehuman", description="Face model: a known name, or the path of a model file.")
+    photos: Photos | None = Field(default=None, description="Photos that are fitted first.")
+    fits: str | None = Field(default=None, description="Folder of fitted photos (morphsym fit), relative to this file.")
+    people: People | None = Field(default=None, description="Sampled synthetic people.")
+    nuisance: Nuisance = Field(default=Nuisance(), description="What varies between sampled people beside their faces.")
+    design: Interventions = Field(default=Interventions(), description="The interventions.")
+    rendering: Rendering = Field(default=Rendering(), description="How pictures are made.")
+    classifiers: list[str] | None = Field(default=None, min_length=1, description="Names; the bundled ones when empty.")
+    analysis: AnalysisSection = Field(default=AnalysisSection(), description="The declared analysis.")
+    seed: int = Field(default=0, ge=0, description="Seed of all randomness.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    anonymous: bool = Field(default=False, description="Keyed hashes in place of the photos' names.")
+    output: str = Field(default="results", description="Folder that the results are written to, relative to this file.")
+    run: Running = Field(default=Running(), description="How the study is run; nothing here changes a number.")
 
     def study(self, folder: Path) -> Study:
         """The study. ``folder`` is what relative paths start from. Raises :class:`UsageError`."""
@@ -142,7 +171,7 @@ class StudyFile(_Section):
             model=self.model,
             fits=str(folder / fits) if fits else None,
             sample=self.people.count if self.people else 0,
-            design=Design(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.design.model_dump().items()}),
+            design=self._design(),
             renderer=self.rendering.backend,
             size=self.rendering.size,
             photo_size=self.rendering.photo_size,
@@ -153,6 +182,11 @@ class StudyFile(_Section):
             anonymous=self.anonymous,
             **more,
         )
+
+    def _design(self) -> Design:
+        values: dict[str, Any] = self.design.model_dump()
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Design(**plain)
 
     def options(self) -> AnalysisOptions:
         """The analysis' options."""

@@ -11,16 +11,12 @@ import torch
 from torch import Tensor
 
 from ..classifiers import Classifier
-from ..classifiers import classify as run_classifiers
-from ..errors import MorphsymError
+from ..errors import ClassifierError, MorphsymError
 from ..faces import MorphableModel
 from ..intervention import MIRROR68, Design, UnitConditions, unit_conditions
 from ..types import Unit
-from .tables import prediction_rows
+from .tables import Answers, Failure, prediction_table
 from .units import FailedUnit, render_unit
-
-BATCH = 192
-"""Pictures that go through the classifiers at once, at least (whole units are kept together)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +77,7 @@ def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> R
     anchor = torch.as_tensor(unit.landmarks, dtype=torch.float32)
     # x → W − x, and every landmark takes the name of its mirror partner
     flipped = anchor[torch.as_tensor(MIRROR68)] * torch.tensor([-1.0, 1.0]) + torch.tensor([unit.camera.width, 0.0])
-    found: list[Tensor] = []
-    anchors: list[Tensor] = []
+    chosen: list[int] = []
     rendered = np.zeros(n, dtype=bool)
     for i in range(n):
         source = int(plan.picture[i])
@@ -92,13 +87,19 @@ def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> R
             continue
         rendered[i] = True
         coverage[i], leak[i] = coverage[source], leak[source]
-        found.append(images[source].flip(-1) if plan.mirrored[i] else images[source])
-        anchors.append(flipped if plan.mirrored[i] else anchor)
-    size = (0, 3, unit.camera.height, unit.camera.width)
+        chosen.append(i)
+    # One block, each picture copied into it once
+    device = next(iter(images.values())).device if images else "cpu"
+    block = torch.empty(len(chosen), 3, unit.camera.height, unit.camera.width, device=device)
+    anchors = torch.empty(len(chosen), 68, 2)
+    for k, i in enumerate(chosen):
+        picture = images[int(plan.picture[i])]
+        block[k] = picture.flip(-1) if plan.mirrored[i] else picture
+        anchors[k] = flipped if plan.mirrored[i] else anchor
     return Rendered(
         plan,
-        torch.stack(found) if found else torch.zeros(size),
-        torch.stack(anchors) if anchors else torch.zeros(0, 68, 2),
+        block,
+        anchors,
         rendered,
         tuple(reasons),
         coverage,
@@ -122,30 +123,47 @@ def forward(model: MorphableModel, unit: Unit, coefficients: np.ndarray) -> Tens
 def classify(rendered: Sequence[Rendered], classifiers: Sequence[Classifier]) -> pd.DataFrame:
     """Predictions of all pictures by all classifiers: one row a condition × classifier × label.
 
-    Units are joined into batches of about :data:`BATCH` pictures; each picture's logits do not hang on its batch.
+    Raises :class:`ClassifierError` for the first picture that a classifier cannot answer; :func:`ask` records it.
     """
-    parts: list[pd.DataFrame] = []
-    pending: list[Rendered] = []
-
-    def flush() -> None:
-        if not pending:
-            return
-        names = [name for r in pending for name in r.names]
-        images = torch.cat([r.images for r in pending]) if len(pending) > 1 else pending[0].images
-        anchors = torch.cat([r.landmarks for r in pending])
-        logits = run_classifiers(images, anchors, classifiers)
-        for c in classifiers:
-            parts.append(prediction_rows(c.spec, names, logits[c.spec.id].detach().cpu().numpy()))
-        pending.clear()
-
+    answers: list[Answers] = []
     for r in rendered:
-        if pending and r.images.shape[1:] != pending[0].images.shape[1:]:
-            flush()
-        if len(r.images):
-            pending.append(r)
-        if sum(len(p.images) for p in pending) >= BATCH:
-            flush()
-    flush()
-    if not parts:
-        parts = [prediction_rows(c.spec, [], np.zeros((0, len(c.spec.labels)), np.float32)) for c in classifiers]
-    return pd.concat(parts, ignore_index=True)
+        found, failures = ask(r, classifiers)
+        if failures:
+            raise ClassifierError(f"{failures[0].condition}: {failures[0].reason}")
+        answers += found
+    return prediction_table(answers).to_pandas(strings_to_categorical=False).astype(_TEXT)
+
+
+_TEXT = dict.fromkeys(("condition", "classifier", "label", "emotion"), "str")
+
+
+def ask(rendered: Rendered, classifiers: Sequence[Classifier]) -> tuple[list[Answers], list[Failure]]:
+    """The answers of all classifiers to one unit's pictures, and where a classifier failed.
+
+    The batch is the unit, always: a network's last bits hang on the size of its batch, and must not hang on how the
+    work is cut. A classifier that fails on the batch is asked again picture by picture.
+    """
+    names = rendered.names
+    answers: list[Answers] = []
+    failures: list[Failure] = []
+    if not names:
+        return answers, failures
+    for c in classifiers:
+        try:
+            answers.append(Answers(c.spec, names, _logits(c, rendered.images, rendered.landmarks)))
+        except ClassifierError:
+            good: list[str] = []
+            rows: list[np.ndarray] = []
+            for i, name in enumerate(names):
+                try:
+                    rows.append(_logits(c, rendered.images[i : i + 1], rendered.landmarks[i : i + 1]))
+                    good.append(name)
+                except ClassifierError as e:
+                    failures.append(Failure(name, c.spec.id, " ".join(str(e).split())))
+            if good:
+                answers.append(Answers(c.spec, good, np.concatenate(rows)))
+    return answers, failures
+
+
+def _logits(classifier: Classifier, images: Tensor, landmarks: Tensor) -> np.ndarray:
+    return classifier(images, landmarks).detach().cpu().numpy()

@@ -1,48 +1,35 @@
 """The results folder of DESIGN.md section 5: written shard by shard, each atomically; read back whole and checked.
 
-While a study runs, ``manifest.json`` says ``running`` and every finished shard has ``predictions/part-NNNNN.parquet``
-and then ``.shards/conditions-NNNNN.parquet``: the second is the mark that the shard is complete. :meth:`Results.finish`
-joins the latter into ``conditions.parquet`` and sets the manifest to ``complete``.
+While a study runs, ``manifest.json`` says ``running``. A shard has ``predictions/part-NNNNN.parquet``, its rows of the
+conditions in ``.shards/``, and at last ``.shards/NNNNN.json``, the mark that it is complete, with the sha256 of both.
+:meth:`Results.finish` joins the conditions, shard by shard, into ``conditions.parquet``, moves the hashes into the
+manifest and sets it to ``complete``. Where classifiers failed on single pictures, ``failures.parquet`` says which and why.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ..errors import StoreError, UsageError
-from .atomic import ensure_folder, write_text, writing
+from ..resources import sha256
+from .atomic import ensure_folder, write_bytes, write_text, writing
+from .tables import CONDITION_COLUMNS, FAILURE_COLUMNS, PREDICTION_COLUMNS, encode
 
 FORMAT = "morphsym.results"
 VERSION = 1
-PREDICTION_COLUMNS = ("condition", "classifier", "label", "emotion", "logit", "probability")
-CONDITION_COLUMNS = (
-    "condition",
-    "unit",
-    "subject",
-    "source",
-    "expression",
-    "arm",
-    "side",
-    "strength",
-    "region",
-    "dose",
-    "realised_asymmetry",
-    "realised_intensity",
-    "realised_left",
-    "realised_right",
-    "coverage",
-    "leak",
-    "status",
-    "reason",
-    "image",
-)
+__all__ = ["CONDITION_COLUMNS", "FAILURE_COLUMNS", "FORMAT", "PREDICTION_COLUMNS", "VERSION", "Results", "check_name"]
 
 
 class Results:
@@ -56,12 +43,18 @@ class Results:
 
     @classmethod
     def create(
-        cls, path: str | Path, manifest: Mapping[str, Any], resume: bool = False, overwrite: bool = False
+        cls,
+        path: str | Path,
+        manifest: Mapping[str, Any],
+        resume: bool = False,
+        overwrite: bool = False,
+        rerun: bool = False,
     ) -> Results:
         """A folder to write a study to. The manifest's ``spec_sha256`` says whether two runs are the same.
 
         An existing study is continued with ``resume`` when its specification is the same, replaced with ``overwrite``,
-        and otherwise refused. A folder with foreign files is never touched.
+        and otherwise refused. With ``rerun`` a finished study of the same specification is given back as it is. A folder
+        with foreign files is never touched.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
@@ -71,13 +64,14 @@ class Results:
             if old is None:
                 raise StoreError(f"{path} is not empty and holds no morphsym results; choose another folder with -o")
             if overwrite:
-                cls._clear(path)
-            elif not resume:
+                with cls(path, old).acquire_lock():  # not under another run's feet
+                    cls._clear(path)
+            elif not resume and not (rerun and (old.get("status") == "complete" or not _same(old, manifest))):
                 raise StoreError(
                     f"{path} already holds results ({old.get('status')}); continue them with --resume, "
                     "replace them with --overwrite, or choose another folder with -o"
                 )
-            elif old.get("spec_sha256") != manifest["spec_sha256"]:
+            elif not _same(old, manifest):
                 raise StoreError(
                     f"{path} holds results of another study ({_difference(old, manifest)}); "
                     "--resume needs the same options, otherwise choose another folder with -o"
@@ -112,29 +106,108 @@ class Results:
         return self.manifest.get("status") == "complete" and (self.path / "conditions.parquet").is_file()
 
     def has_shard(self, shard: int) -> bool:
-        """Whether a shard's rows are all on disk and readable."""
-        rows = self.path / ".shards" / f"conditions-{shard:05d}.parquet"
-        return rows.is_file() and (self.path / "predictions" / f"part-{shard:05d}.parquet").is_file()
+        """Whether a shard's rows are all on disk, byte for byte as they were written."""
+        mark = self._mark(shard)
+        return mark is not None and all(
+            (self.path / name).is_file() and sha256(self.path / name) == digest for name, digest in mark.items()
+        )
 
-    def write_shard(self, shard: int, conditions: pd.DataFrame, predictions: pd.DataFrame) -> None:
-        """Write one shard's rows: the predictions first, then the conditions, which mark it complete."""
-        _write_parquet(self.path / "predictions" / f"part-{shard:05d}.parquet", predictions)
-        _write_parquet(self.path / ".shards" / f"conditions-{shard:05d}.parquet", conditions)
+    def _mark(self, shard: int) -> dict[str, str] | None:
+        try:
+            mark = json.loads((self.path / ".shards" / f"{shard:05d}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return mark if isinstance(mark, dict) else None
+
+    def write_shard(
+        self,
+        shard: int,
+        conditions: bytes | pd.DataFrame,
+        predictions: bytes | pd.DataFrame,
+        failures: bytes | None = None,
+    ) -> None:
+        """Write one shard's rows (tables, or the bytes of Parquet files), and then the mark that it is complete."""
+        files = {
+            f"predictions/part-{shard:05d}.parquet": predictions,
+            f".shards/conditions-{shard:05d}.parquet": conditions,
+        }
+        if failures is not None:
+            files[f".shards/failures-{shard:05d}.parquet"] = failures
+        mark = {}
+        for name, rows in files.items():
+            data = rows if isinstance(rows, bytes) else encode(rows)
+            write_bytes(self.path / name, data)
+            mark[name] = hashlib.sha256(data).hexdigest()
+        write_text(self.path / ".shards" / f"{shard:05d}.json", json.dumps(mark))
 
     def finish(self, shards: int, **changes: Any) -> None:
-        """Join the shards' conditions, and mark the study complete."""
-        frames = [pd.read_parquet(self.path / ".shards" / f"conditions-{k:05d}.parquet") for k in range(shards)]
-        conditions = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CONDITION_COLUMNS)
-        if conditions["condition"].duplicated().any():
-            name = conditions["condition"][conditions["condition"].duplicated()].iloc[0]
-            raise StoreError(f"condition {name!r} was computed twice; two subjects have the same name")
-        _write_parquet(self.path / "conditions.parquet", conditions)
-        self.write_manifest(status="complete", **changes)
+        """Join the shards' conditions, one after the other, and mark the study complete."""
+        marks = [self._mark(k) for k in range(shards)]
+        if None in marks:
+            raise StoreError(f"{self.path}: shard {marks.index(None)} is missing; run the study again with --resume")
+        hidden = [sorted(n for n in mark or {} if n.startswith(".shards/conditions")) for mark in marks]
+        conditions = [self.path / name for names in hidden for name in names]
+        counts = self._join_conditions(conditions)
+        hashes = {n: h for mark in marks for n, h in (mark or {}).items() if not n.startswith(".shards/")}
+        hashes["conditions.parquet"] = sha256(self.path / "conditions.parquet")
+        failed = [self.path / n for mark in marks for n in (mark or {}) if n.startswith(".shards/failures")]
+        if failed:
+            tables = [pq.read_table(p) for p in failed]
+            hashes["failures.parquet"] = self.write_failures(pa.concat_tables(tables))
+            counts["classifier_failures"] = sum(map(len, tables))
+        stray = {p for p in self._parts() if f"predictions/{p.name}" not in hashes}
+        for part in stray:  # of another way to cut the study, begun and overwritten
+            part.unlink()
+        self.write_manifest(status="complete", sha256=hashes, counts=counts, **changes)
         shutil.rmtree(self.path / ".shards", ignore_errors=True)
 
-    def add_predictions(self, name: str, predictions: pd.DataFrame) -> None:
-        """Add another classifier's predictions as ``predictions/part-<name>.parquet``."""
-        _write_parquet(self.path / "predictions" / f"part-{name}.parquet", predictions)
+    def _join_conditions(self, shards: list[Path]) -> dict[str, Any]:
+        """Write ``conditions.parquet`` and count what is in it. Memory: one shard, and the names of the units."""
+        schemas = [pq.read_schema(p) for p in shards] or [pa.schema([(c, pa.string()) for c in CONDITION_COLUMNS])]
+        try:
+            joined = pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowInvalid as e:
+            raise StoreError(f"{self.path}: the shards' columns differ ({e}); run the study again") from None
+        extra = sorted(set(joined.names) - set(CONDITION_COLUMNS))
+        schema = pa.schema([joined.field(n).with_metadata({}) for n in (*CONDITION_COLUMNS, *extra)])
+        units: set[str] = set()
+        subjects: set[str] = set()
+        reasons: Counter[str] = Counter()
+        rows = failed = 0
+        with (
+            writing(self.path / "conditions.parquet") as aside,
+            pq.ParquetWriter(aside, schema, compression="zstd", store_schema=False) as writer,
+        ):
+            for path in shards:
+                table = pq.read_table(path)
+                mine = set(table["unit"].unique().to_pylist())
+                twice = mine & units
+                if twice or pc.count_distinct(table["condition"]).as_py() != len(table):
+                    name = next(
+                        (c for c, u in zip(*(table[n].to_pylist() for n in ("condition", "unit"))) if u in twice), ""
+                    )
+                    raise StoreError(f"condition {name!r} was computed twice; two subjects have the same name")
+                units |= mine
+                subjects |= set(table["subject"].unique().to_pylist())
+                bad = table.filter(pc.not_equal(table["status"], "ok"))
+                reasons.update(bad["reason"].to_pylist())
+                rows, failed = rows + len(table), failed + len(bad)
+                for name in schema.names:
+                    if name not in table.column_names:
+                        table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+                writer.write_table(table.select(schema.names).cast(schema))
+        return {
+            "conditions": rows,
+            "failed": failed,
+            "units": len(units),
+            "subjects": len(subjects),
+            "reasons": dict(reasons.most_common(100)),
+        }
+
+    def write_failures(self, table: pa.Table) -> str:
+        """Write ``failures.parquet``; returns its sha256."""
+        write_bytes(self.path / "failures.parquet", encode(table))
+        return sha256(self.path / "failures.parquet")
 
     # ---------------------------------------------------------------- reading
 
@@ -162,6 +235,13 @@ class Results:
     def conditions(self) -> pd.DataFrame:
         """One row a condition."""
         return _read_parquet(self.path / "conditions.parquet", ("condition", "unit", "arm", "status"))
+
+    def failures(self) -> pd.DataFrame:
+        """One row a condition × classifier for which the classifier gave no answer, with its reason."""
+        path = self.path / "failures.parquet"
+        if not path.is_file():
+            return pd.DataFrame({c: pd.Series(dtype="str") for c in FAILURE_COLUMNS})
+        return _read_parquet(path, FAILURE_COLUMNS)
 
     def predictions(self) -> pd.DataFrame:
         """One row a condition × classifier × label, of all parts."""
@@ -203,13 +283,8 @@ class Results:
         """Remove what a study wrote, and nothing else. The manifest goes last: it says that the folder is ours."""
         for name in ("predictions", ".shards", "images", "analysis"):
             shutil.rmtree(path / name, ignore_errors=True)
-        for name in ("conditions.parquet", "manifest.json"):
+        for name in ("conditions.parquet", "failures.parquet", "manifest.json"):
             (path / name).unlink(missing_ok=True)
-
-
-def _write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    with writing(path) as aside:
-        frame.to_parquet(aside, index=False, compression="zstd")
 
 
 def _read_parquet(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
@@ -222,9 +297,18 @@ def _read_parquet(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
+def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return bool(old.get("spec_sha256") == new["spec_sha256"])
+
+
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which settings differ between two manifests, in words."""
-    a, b = (dict(_flat(m.get("spec", {}).get("resolved", {}))) for m in (old, new))
+    a, b = (
+        dict(_flat(m.get("spec", {}).get("resolved", {})))
+        | {k: str(v)[:12] for k, v in m.get("files", {}).items()}
+        | {"renderer used": m.get("renderer")}
+        for m in (old, new)
+    )
     names = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
     told = [f"{k}: {a.get(k)!r} there, {b.get(k)!r} now" for k in names[:3]]
     return "; ".join(told) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "another specification"

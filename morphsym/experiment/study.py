@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from .. import faces
@@ -18,9 +21,12 @@ from ..errors import StoreError, UsageError
 from ..faces import MorphableModel
 from ..intervention import Design
 from ..rendering import backends
+from ..resources import sha256
 from ..types import FaceFit, Unit
+from . import anonymous, engines
 from . import manifest as manifests
-from .run import Timing, compute, run, summary
+from .atomic import writing
+from .run import ShardRows, Timing, compute, execute, one_thread
 from .store import Results, check_name
 from .units import (
     BACKGROUND,
@@ -28,10 +34,12 @@ from .units import (
     PORTRAIT_SIZE,
     POSE_SD,
     SAMPLED_EMOTIONS,
+    UNITS_PER_SHARD,
     FailedUnit,
     load_fits,
     photo_unit,
     sampled_units,
+    subject_name,
 )
 
 EXAMPLE_PHOTOS = 2
@@ -105,7 +113,7 @@ def resolve_device(name: str) -> str:
 
 
 class Units:
-    """The units of a study, countable before they are made."""
+    """The units of a study: countable, and any stretch of them can be made without those before."""
 
     def __init__(self, study: Study, model: MorphableModel) -> None:
         self.study, self.model = study, model
@@ -114,34 +122,80 @@ class Units:
             raise StoreError(f"{study.fits} holds no usable fit; fits.csv says why, by photo")
         for f in self.fits:
             check_name("photo name", f.name)
+        if study.anonymous:
+            self.fits = [anonymous.fit(f) for f in self.fits]
+
+    def __len__(self) -> int:
+        return len(self.fits) + self.study.sample * len(self.study.expressions)
 
     def __iter__(self) -> Iterator[Unit | FailedUnit]:
-        for f in self.fits:
-            yield photo_unit(f, self.model, self.study.photo_size)
-        if self.study.sample:
-            s = self.study
-            yield from sampled_units(self.model, s.sample, s.expressions, s.seed, s.size)
+        return self.between(0, len(self))
 
-    def conditions(self) -> int:
-        """How many images the study makes."""
-        return self.study.design.count(len(self.fits), self.study.sample * len(self.study.expressions))
+    def between(self, start: int, stop: int) -> Iterator[Unit | FailedUnit]:
+        """Units ``start`` to ``stop``: photos first, then people, each with every expression."""
+        s, photos_ = self.study, len(self.fits)
+        for f in self.fits[start:stop]:
+            unit = photo_unit(f, self.model, s.photo_size)
+            yield anonymous.failed(unit, f) if s.anonymous and isinstance(unit, FailedUnit) else unit
+        if stop > photos_ and s.sample:
+            yield from sampled_units(
+                self.model,
+                s.sample,
+                s.expressions,
+                s.seed,
+                s.size,
+                s.pose_sd,
+                s.background,
+                max(start - photos_, 0),
+                stop - photos_,
+            )
+
+    def conditions(self, start: int = 0, stop: int | None = None) -> int:
+        """How many images the study makes, or units ``start`` to ``stop`` of it."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        photos_ = min(stop, len(self.fits)) - min(start, len(self.fits))
+        return self.study.design.count(photos_, stop - start - photos_)
 
     def is_example(self) -> Callable[[Unit], bool]:
         """Whose pictures the report shows: the first photos, and of the first people one emotion each."""
-        photos = {f.name for f in [f for f in self.fits if f.ok][:EXAMPLE_PHOTOS]}
         s = self.study
+        chosen = {f.name for f in [f for f in self.fits if f.ok][:EXAMPLE_PHOTOS]}
         order = sorted(s.expressions, key=lambda e: (e != "happiness", e != "surprise", e))
-        names: dict[str, str] = {}
+        people = {f"{subject_name(i)}.{order[i % len(order)]}" for i in range(min(EXAMPLE_PEOPLE, s.sample))}
+        return lambda unit: (unit.subject in chosen) if unit.source == "photo" else (unit.unit in people)
 
-        def chosen(unit: Unit) -> bool:
-            if unit.source == "photo":
-                return unit.subject in photos
-            # by order of appearance, so that it does not hang on how subjects are named
-            if unit.subject not in names and len(names) < EXAMPLE_PEOPLE:
-                names[unit.subject] = order[len(names) % len(order)]
-            return names.get(unit.subject) == unit.emotion
 
-        return chosen
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker needs to make shards of a study: plain values that travel to any process; see :mod:`.engines`.
+
+    ``loaded`` are the classifiers already in memory, for workers that are threads of this process.
+    """
+
+    study: Study
+    renderer: str
+    folder: str
+    units_per_shard: int
+    save_images: bool
+    model: MorphableModel | None = None
+    loaded: tuple[Classifier, ...] | None = None
+    progress: Callable[[int], Any] | None = None
+
+    def __call__(self) -> Callable[[int], ShardRows]:
+        s = self.study
+        model = self.model or faces.load_model(s.model)
+        loaded = self.loaded or tuple(load_classifier(c, s.device) for c in s.classifiers)
+        units = Units(s, model)
+        keep = (lambda unit: True) if self.save_images else units.is_example()
+        _ = model.sided  # computed once, before threads ask for it
+
+        def job(shard: int) -> ShardRows:
+            start = shard * self.units_per_shard
+            batch = units.between(start, min(start + self.units_per_shard, len(units)))
+            folder = Path(self.folder)
+            return compute(shard, batch, model, s.design, loaded, self.renderer, self.progress, folder, keep)
+
+        return job
 
 
 def run_study(
@@ -151,44 +205,72 @@ def run_study(
     given: dict[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    rerun: bool = False,
     save_images: bool = False,
     bar: ProgressBar | None = None,
     timing: Timing | None = None,
     classifiers: Sequence[Classifier] | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    units_per_shard: int = UNITS_PER_SHARD,
 ) -> Results:
     """Run ``study`` into the folder ``out``. ``given`` is what the user asked for (default: the study itself).
 
-    A finished folder of the same study is left as it is. Everything that can be wrong with the request is found before
-    the first file is written.
+    A finished folder of the same study is left as it is with ``resume`` or ``rerun``; a half-written one is continued
+    with ``resume`` only. The rows do not hang on ``engine``, ``workers`` (default: the machine's), ``units_per_shard``
+    or interruptions. Everything that can be wrong with the request is found before the first file is written.
     """
+    begin = time.perf_counter()
+    where = engines.get(engine, workers, address, study.device)
+    if classifiers is not None and engine != "local":
+        raise UsageError(f"the engine {engine} loads classifiers by name in every worker; register them first")
     model = faces.load_model(study.model)
     names = study.classifiers
     loaded = list(classifiers) if classifiers is not None else [load_classifier(c, study.device) for c in names]
+    ids = [c.spec.id for c in loaded]
+    if len(set(ids)) != len(ids):
+        raise UsageError(f"the classifier {max(ids, key=ids.count)} was given twice; give each its own id")
     renderer = backends.get(study.renderer).name
     units = Units(study, model)
     made = manifests.build(given or study.to_dict(), study.to_dict(), model, loaded, renderer, study.device)
-    made["fits"] = {f.name: {"photo": Path(f.photo).name, "sha256": f.photo_sha256} for f in units.fits}
-    results = Results.create(out, made, resume=resume, overwrite=overwrite)
+    made["fits"] = {
+        f.name: {"photo": f.name if study.anonymous else Path(f.photo).name, "sha256": f.photo_sha256}
+        for f in units.fits
+    }
+    made["units_per_shard"] = units_per_shard
+    results = Results.create(out, made, resume=resume, overwrite=overwrite, rerun=rerun)
     if results.complete:
         return results
-    timing = timing or Timing()
-    begin = time.perf_counter()
+    size = int(results.manifest.get("units_per_shard", units_per_shard))  # as it was begun
+    here = engine == "local"
     with results.acquire_lock(), (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress:
-        run(
-            units,
-            model,
-            study.design,
-            loaded,
+        tell = _together(progress)
+        recipe = Recipe(study, renderer, str(results.path), size, save_images)
+        if here:
+            recipe = replace(recipe, model=model, loaded=tuple(loaded), progress=tell)
+        execute(
             results,
-            renderer=renderer,
-            save_images=(lambda unit: True) if save_images else units.is_example(),
-            progress=progress,
+            -(-len(units) // size),
+            lambda shards: where.map(recipe, shards),
+            skipped=lambda k: tell(units.conditions(k * size, (k + 1) * size)),
+            written=None if here else lambda rows: tell(rows.timing.conditions),
             timing=timing,
         )
-    results.write_manifest(
-        counts=summary(results.conditions()), seconds={"total": round(time.perf_counter() - begin, 3)}
-    )
+        seconds = results.manifest.get("seconds", {}).get("total", 0.0) + time.perf_counter() - begin
+        results.write_manifest(engine={"name": engine, "workers": workers}, seconds={"total": round(seconds, 3)})
     return results
+
+
+def _together(progress: Callable[[int], Any]) -> Callable[[int], Any]:
+    """``progress`` for several threads."""
+    lock = threading.Lock()
+
+    def tell(n: int) -> None:
+        with lock:
+            progress(n)
+
+    return tell
 
 
 def add_classifiers(
@@ -208,25 +290,50 @@ def add_classifiers(
         raise StoreError(f"the model {model.name} has changed since {path} was made; run the study again")
     loaded = [load_classifier(n, device or study.device) for n in missing]
     units = Units(study, model)
-    before = results.conditions()
-    parts: dict[str, list[pd.DataFrame]] = {n: [] for n in missing}
-    seen: list[str] = []
-    with results.acquire_lock(), (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress:
-        for unit in units:
-            rows, predictions = compute(
-                [unit], model, study.design, loaded, results.manifest["renderer"], progress=progress
-            )
-            seen += rows["condition"].tolist()
-            for n in missing:
-                parts[n].append(predictions[predictions["classifier"] == n])
-        if seen != before["condition"].tolist():
+    renderer = results.manifest["renderer"]
+    before = results.conditions()["condition"]
+    done = 0
+    files = [f"predictions/part-{check_name('classifier', n)}.parquet" for n in missing]
+    failed = [pa.Table.from_pandas(results.failures(), preserve_index=False)]
+    with (
+        results.acquire_lock(),
+        ExitStack() as stack,
+        (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress,
+        one_thread(),
+    ):
+        writers: list[Any] = [None] * len(missing)
+        asides = [stack.enter_context(writing(results.path / f)) for f in files]
+        with ExitStack() as closing:
+            for start in range(0, len(units), UNITS_PER_SHARD):
+                batch = units.between(start, start + UNITS_PER_SHARD)
+                made = compute(start // UNITS_PER_SHARD, batch, model, study.design, loaded, renderer, progress)
+                seen = pq.read_table(pa.BufferReader(made.conditions), columns=["condition"])["condition"]
+                if seen.to_pylist() != before.iloc[done : done + len(seen)].tolist():
+                    raise StoreError(
+                        f"the photos or fits behind {path} have changed since it was made; run the study again"
+                    )
+                done += len(seen)
+                table = pq.read_table(pa.BufferReader(made.predictions))
+                if made.failures:
+                    failed.append(pq.read_table(pa.BufferReader(made.failures)))
+                for i, n in enumerate(missing):
+                    if writers[i] is None:
+                        writers[i] = closing.enter_context(
+                            pq.ParquetWriter(asides[i], table.schema, compression="zstd", store_schema=False)
+                        )
+                    writers[i].write_table(table.filter(pc.equal(table["classifier"], n)))
+        if done != len(before):
             raise StoreError(f"the photos or fits behind {path} have changed since it was made; run the study again")
-        for n in missing:
-            results.add_predictions(check_name("classifier", n), pd.concat(parts[n], ignore_index=True))
+        stack.close()  # renames the parts to their final names
+        digests = {f: sha256(results.path / f) for f in files}
+        if len(failed) > 1:
+            digests["failures.parquet"] = results.write_failures(pa.concat_tables(failed, promote_options="permissive"))
         described = {c.spec.id: manifests.describe(c) for c in loaded}
         hashes = {f"classifier:{c.spec.id}": c.spec.sha256 for c in loaded}
         results.write_manifest(
-            classifiers=results.manifest["classifiers"] | described, files=results.manifest["files"] | hashes
+            classifiers=results.manifest["classifiers"] | described,
+            files=results.manifest["files"] | hashes,
+            sha256=results.manifest.get("sha256", {}) | digests,
         )
     return missing
 

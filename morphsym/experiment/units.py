@@ -109,6 +109,11 @@ def sampled_units(
             )
 
 
+def subject_name(index: int) -> str:
+    """The name of sampled person ``index`` (from 0)."""
+    return f"s{index + 1:04d}"
+
+
 def photo_unit(fit: FaceFit, model: MorphableModel, size: int = PHOTO_SIZE) -> Unit | FailedUnit:
     """A fitted photo as a unit; what prevents that (the fit failed, the photo is gone or has changed) as a reason."""
     emotion = fit.emotion or "neutral"

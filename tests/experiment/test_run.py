@@ -108,29 +108,42 @@ def rows_of(results):
     )
 
 
+def same_rows(a, b):
+    for x, y in zip(rows_of(a), rows_of(b), strict=True):
+        pd.testing.assert_frame_equal(x, y, check_exact=True)
+
+
 def test_an_interrupted_run_goes_on_and_ends_the_same(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "UNITS_PER_SHARD", 1)
     original, calls = Results.write_shard, []
 
     def dies(self, shard, *rows):
-        if shard == 2:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(shard)
         original(self, shard, *rows)
 
-    monkeypatch.setattr(runner.run, "__kwdefaults__", {**runner.run.__kwdefaults__, "units_per_shard": 1})
     monkeypatch.setattr(Results, "write_shard", dies)
     with pytest.raises(KeyboardInterrupt):
-        run_study(STUDY, tmp_path / "r")
+        run_study(STUDY, tmp_path / "r", units_per_shard=1)
     with pytest.raises(StoreError, match="half written"):
         Results.open(tmp_path / "r")
     monkeypatch.setattr(Results, "write_shard", original)
+    with pytest.raises(StoreError, match=r"already holds results \(running\).*--resume"):
+        run_study(STUDY, tmp_path / "r", rerun=True)
+    made = []
+    monkeypatch.setattr(Results, "write_shard", lambda self, k, *rows: (made.append(k), original(self, k, *rows))[1])
     again = run_study(STUDY, tmp_path / "r", resume=True)
-    assert calls == [0, 1]
-    for a, b in zip(rows_of(again), rows_of(done), strict=True):
-        pd.testing.assert_frame_equal(
-            a.drop(columns="image", errors="ignore"), b.drop(columns="image", errors="ignore")
-        )
+    assert sorted(calls + made) == [0, 1, 2, 3]
+    same_rows(again, done)
+    assert again.manifest["counts"] == done.manifest["counts"]
+    assert not list(again.path.rglob("*.tmp*"))
+
+
+@pytest.mark.parametrize(
+    "how", [{"workers": 1}, {"workers": 3, "units_per_shard": 1}, {"engine": "processes", "workers": 2}]
+)
+def test_rows_do_not_hang_on_how_the_work_is_cut(done, tmp_path, how):
+    same_rows(run_study(STUDY, tmp_path / "r", **({"units_per_shard": 2} | how)), done)
 
 
 def test_a_finished_study_is_left_alone(done):
@@ -149,7 +162,7 @@ def test_adding_a_classifier_renders_the_same_pictures(done, tmp_path):
     )
     keys = ["classifier", "condition", "label"]
     a, b = (r.predictions().sort_values(keys, ignore_index=True) for r in (Results.open(tmp_path / "r"), both))
-    pd.testing.assert_frame_equal(a, b, atol=1e-5)
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
     assert add_classifiers(tmp_path / "r", ["face_expression_net"]) == []
 
 

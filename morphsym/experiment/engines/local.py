@@ -1,0 +1,120 @@
+"""The engines of one machine: threads, and processes. Each worker computes on one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from ...errors import StoreError
+from ...rendering.backends import _compile
+from ..run import one_thread
+from . import Job, Recipe
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return _compile.threads()
+
+
+class Threads:
+    """Threads that share one job. The kernels and the networks run without Python's lock."""
+
+    def __init__(self, workers: int | None = None, device: str = "cpu") -> None:
+        # a GPU is fed by two: one renders and looks after rows while the other's pictures are classified
+        self.workers = workers or (cores() if device == "cpu" else min(2, cores()))
+
+    def map(self, recipe: Recipe, shards: Iterable[int]) -> Iterator[Any]:
+        """See :class:`morphsym.experiment.engines.Engine`."""
+        with one_thread():
+            job = recipe()
+
+            def work(shard: int) -> Any:
+                with _compile.limited(1):
+                    return job(shard)
+
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="morphsym-worker") as pool:
+                yield from _stream(pool, work, shards, self.workers)
+
+
+class Processes:
+    """Processes, started afresh (no fork). A worker that dies ends the run with a clear error; ``--resume`` goes on."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or cores()
+
+    def map(self, recipe: Recipe, shards: Iterable[int]) -> Iterator[Any]:
+        """See :class:`morphsym.experiment.engines.Engine`."""
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=(recipe,)) as pool:
+            try:
+                yield from _stream(pool, _work, shards, self.workers)
+            except BrokenProcessPool:
+                raise StoreError(
+                    "a worker process died (killed, or out of memory); what was finished is kept: go on with --resume, "
+                    "perhaps with fewer --workers"
+                ) from None
+
+
+_job: Job | None = None
+_limits = contextlib.ExitStack()
+
+
+def _begin(recipe: Recipe) -> None:
+    """Build this process' job."""
+    global _job
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limits.enter_context(one_thread())  # for the life of the process
+    _job = recipe()
+
+
+def _end_with_parent() -> None:
+    """A worker whose driver was killed must not go on alone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(shard: int) -> Any:
+    assert _job is not None
+    return _job(shard)
+
+
+def _stream(pool: Executor, work: Any, shards: Iterable[int], workers: int) -> Iterator[Any]:
+    """Results as they come, at most one shard a worker waiting. On Ctrl-C the shards at work are finished and given
+    out, then :class:`KeyboardInterrupt` goes on; a second one does not wait."""
+    todo = iter(shards)
+    running: set[Future[Any]] = {pool.submit(work, k) for k in itertools.islice(todo, 2 * workers)}
+    stopped: KeyboardInterrupt | None = None
+    try:
+        while running:
+            try:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt as e:
+                if stopped is not None:
+                    raise
+                stopped = e
+                running = {f for f in running if not f.cancel()}
+                continue
+            for future in done:
+                yield future.result()
+                if stopped is None:
+                    running |= {pool.submit(work, k) for k in itertools.islice(todo, 1)}
+        if stopped is not None:
+            raise stopped
+    finally:
+        for f in running:
+            f.cancel()
+
+
+__all__ = ["Processes", "Threads", "cores"]
