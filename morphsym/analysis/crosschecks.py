@@ -108,12 +108,14 @@ def heterogeneity(
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Do the primary TE and AE differ between people? One number a subject.
+    """Do the primary TE and AE differ between people, or between emotions? One number a subject.
 
     Text attributes: means with bootstrap intervals by level, and a Kruskal–Wallis test. Numbers (age, pose): Spearman's
-    correlation with the effect. Holm over all attributes and classifiers of a source × contrast. Columns: source,
+    correlation with the effect. ``emotion``: means by emotion, and Friedman's test within the subjects that have all of
+    them: an average over emotions may hide effects of opposite sign. Holm over all attributes and classifiers of a
+    source × contrast. Sources with fewer than four subjects get one row that says so. Columns: source,
     classifier, contrast, attribute, level ('' for the row of the test), n_subjects, estimate (mean, or rho), ci_low,
-    ci_high, test, statistic, p_value, p_adjusted, note. Empty where no attribute is recorded.
+    ci_high, test, statistic, p_value, p_adjusted, note.
     """
     columns = [*PRIMARY, "attribute", "level", "n_subjects", "estimate", "ci_low", "ci_high", "test", "statistic",
                "p_value", "p_adjusted", "note"]  # fmt: skip
@@ -121,18 +123,45 @@ def heterogeneity(
     rows: list[dict[str, object]] = []
     about = conditions.groupby("subject", observed=True)[known].agg(_one) if known else pd.DataFrame()
     about.index = about.index.astype(str)
-    for key, group in primary_units(units, effects).groupby([*PRIMARY], sort=False) if known else ():
+    for key, group in primary_units(units, effects).groupby([*PRIMARY], sort=False):
         value = group.groupby("subject")["value"].mean()
+        own = dict(zip(PRIMARY, key))
+        if len(value) < 4:
+            note = f"{len(value)} subjects: too few to compare people"
+            rows.append(own | {"attribute": "", "level": "", "n_subjects": len(value), "test": "none", "note": note})
+            continue
+        rows += [own | {"attribute": "emotion"} | r for r in _by_emotion(group, bootstrap, seed)]
         for attribute in known:
+            if about[attribute].reindex(value.index).isna().all():
+                continue  # not recorded for this source
             level = about[attribute].reindex(value.index)
             there = level.notna()
-            rows += [dict(zip(PRIMARY, key)) | {"attribute": attribute} | r
-                     for r in _by(value[there], level[there], bootstrap, seed)]  # fmt: skip
+            rows += [own | {"attribute": attribute} | r for r in _by(value[there], level[there], bootstrap, seed)]
     out = pd.DataFrame(rows, columns=columns)
     if len(out):
         family = out["source"] + "/" + out["contrast"]
         out["p_adjusted"] = adjust(out["p_value"].to_numpy(dtype=float), family, "holm")
     return out
+
+
+def _by_emotion(group: pd.DataFrame, bootstrap: int, seed: int) -> list[dict[str, object]]:
+    """Means by emotion (one number a subject), and Friedman's test."""
+    table = group.pivot_table(index="subject", columns="emotion", values="value", aggfunc="mean", observed=True)
+    if table.shape[1] < 2:
+        return []
+    interval = bootstrap_mean(table.to_numpy(), bootstrap, seed=seed)
+    rows: list[dict[str, object]] = [
+        {"level": e, "n_subjects": int(table[e].notna().sum()), "estimate": float(table[e].mean()),
+         "ci_low": interval.low[k], "ci_high": interval.high[k], "test": "none", "note": interval.note[k]}
+        for k, e in enumerate(table.columns)
+    ]  # fmt: skip
+    full = table.dropna()
+    test: dict[str, object] = {"level": "", "n_subjects": len(full), "test": "friedman", "note": ""}
+    if len(full) < 3 or table.shape[1] < 3 or np.ptp(full.to_numpy()) == 0:
+        why = "no variation" if len(full) and np.ptp(full.to_numpy()) == 0 else "needs three emotions in three subjects"
+        return [*rows, test | {"test": "none", "note": why}]
+    result = stats.friedmanchisquare(*full.to_numpy().T)
+    return [*rows, test | {"statistic": float(result.statistic), "p_value": float(result.pvalue)}]
 
 
 def _one(x: pd.Series) -> object:

@@ -72,6 +72,23 @@ def test_heterogeneity_finds_for_whom() -> None:
     assert h.loc[h["attribute"] == "fitzpatrick", "note"].item() == "every subject has the same value"
 
 
+def test_effects_of_opposite_sign_in_two_emotions_do_not_hide_in_their_average() -> None:
+    conditions, predictions = tables(n_subjects=10, classifiers={"x": Planted(ie=0.0, ae=0.0, noise=0.1)})
+    edited = predictions["condition"].str.contains("/unilateral/")
+    for emotion, shift in (("happiness", -0.6), ("sadness", 0.6)):
+        rows = edited & predictions["condition"].str.contains(f".{emotion}/", regex=False)
+        predictions.loc[rows & (predictions["emotion"] == emotion), "logit"] += np.float32(shift)
+    a = analyze(conditions, predictions, QUICK)
+    h = a.heterogeneity[(a.heterogeneity["attribute"] == "emotion") & (a.heterogeneity["contrast"] == "AE")]
+    by = h.set_index("level")
+    assert by.loc["happiness", "ci_high"] < 0 < by.loc["sadness", "ci_low"]
+    u = a.units[(a.units["contrast"] == "AE") & (a.units["strength"] == 1.0)].astype({"subject": str, "emotion": str})
+    wide = u.pivot_table(index="subject", columns="emotion", values="value")
+    assert by.loc["", "test"] == "friedman"
+    assert by.loc["", "p_value"] == pytest.approx(stats.friedmanchisquare(*wide.to_numpy().T).pvalue, rel=1e-9)
+    assert a.verdicts["asymmetry"].item() in ("equivalent", "inconclusive")
+
+
 def test_a_partial_rank_correlation_is_pingouins() -> None:
     recorded = RECORDED["partial_spearman"]
     f = pd.DataFrame(recorded["frame"])
