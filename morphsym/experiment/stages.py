@@ -66,9 +66,11 @@ def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> R
     images: dict[int, Tensor] = {}
     try:
         vertices = forward(model, unit, plan.coefficients[todo])
-        pictures, cover, leaked = render_unit(model, unit, vertices, renderer)
+        pictures, cover, leaked, wrong = render_unit(model, unit, vertices, renderer)
         for k, i in enumerate(todo):
-            images[i], coverage[i], leak[i] = pictures[k], float(cover[k]), float(leaked[k])
+            coverage[i], leak[i], reasons[i] = float(cover[k]), float(leaked[k]), wrong[k]
+            if not wrong[k]:
+                images[i] = pictures[k]
     except MorphsymError as e:
         reasons = [r or str(e) for r in reasons]
     if unit.photo is not None and "original" in arms:

@@ -14,7 +14,7 @@ from ..errors import InputError, MorphsymError, UsageError
 from ..faces import MorphableModel
 from ..faces.people import sample_person
 from ..fitting import images, store
-from ..rendering import cameras, lights, photos
+from ..rendering import cameras, checks, lights, photos
 from ..types import EMOTIONS, Condition, FaceFit, Unit
 
 SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -157,26 +157,33 @@ def _photo(fit: FaceFit) -> images.Photo:
     return photo
 
 
-def render_unit(model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str) -> tuple[Any, Any, Any]:
-    """Pictures of one unit's edited ``vertices`` (B, V, 3): images (B, 3, H, W), coverage (B,), leak (B,).
+def render_unit(
+    model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str
+) -> tuple[Any, Any, Any, list[str]]:
+    """Pictures of one unit's edited ``vertices`` (B, V, 3): images (B, 3, H, W), coverage (B,), leak (B,), reasons (B).
 
-    ``leak`` is NaN for sampled people, whose background is exact.
+    ``leak`` is NaN for sampled people, whose background is exact. A reason says what is wrong with a picture, '' where
+    nothing is: of a portrait, that it does not cover what the mesh's silhouette, measured by another algorithm, covers.
     """
     n = len(vertices)
     if unit.source == "photo":
         scene = photos.PhotoScene(unit, model, backend=backend)
-        return scene.render(vertices)
+        found = scene.render(vertices)
+        # a photo is warped, not covered by triangles: no silhouette to compare with
+        return *found, checks.failures(found[0], found[1], np.full(n, np.nan))
     assert unit.lights is not None
+    triangles = torch.as_tensor(model.faces)
     pictures, coverage = rendering.render(
         vertices,
-        torch.as_tensor(model.faces),
+        triangles,
         torch.as_tensor(unit.albedo),
         unit.camera,
         unit.lights,
         torch.tensor(unit.background),
         backend=backend,
     )
-    return pictures, coverage, np.full(n, np.nan)
+    expected = checks.expected_coverage(vertices, triangles, unit.camera)
+    return pictures, coverage, np.full(n, np.nan), checks.failures(pictures, coverage, expected)
 
 
 def load_fits(folder: str) -> list[FaceFit]:

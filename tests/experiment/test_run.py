@@ -213,3 +213,21 @@ def test_examples_are_different_people_and_emotions(model):
     chosen = units.is_example()
     kept = [(u.subject, u.emotion) for u in units if chosen(u)]
     assert kept == [("s0001", "happiness"), ("s0002", "surprise"), ("s0003", "anger")]
+
+
+def test_a_picture_that_lacks_a_part_of_the_mesh_is_recorded(model, monkeypatch):
+    """A rasteriser that loses triangles, as PyTorch3D can, must not pass for a face."""
+    from morphsym import rendering
+    from morphsym.experiment import units
+
+    honest = rendering.render
+
+    def loses_faces(vertices, faces, *args, **kwargs):
+        return honest(vertices, faces[: len(faces) // 2], *args, **kwargs)
+
+    unit = next(iter(sampled_units(model, 1, ["happiness"], seed=3, size=64)))
+    monkeypatch.setattr(units.rendering, "render", loses_faces)
+    rendered = stages.render_plan(model, unit_conditions(model, unit, DESIGN), "numba")
+    assert not rendered.rendered.any()
+    assert "the mesh covers" in rendered.reasons[0]
+    assert len(rendered.images) == 0
