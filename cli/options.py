@@ -64,3 +64,11 @@ offline = click.option("--offline", is_flag=True, help="Never download anything.
 resume = click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same study.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the results that are in the folder.")
 save_images = click.option("--save-images", is_flag=True, help="Keep every picture, not only the report's examples.")
+engine = click.option(
+    "--engine",
+    type=click.Choice(["local", "processes", "ray"]),
+    help="Where the work runs: threads, processes, or a Ray cluster.  [default: local]",
+)
+workers = click.option("--workers", type=click.IntRange(1), help="How many workers.  [default: the cores]")
+address = click.option("--address", help="Ray's address.  [default: a cluster on this machine]")
+anonymous = click.option("--anonymous", is_flag=True, help="Keyed hashes in place of the photos' names.")

@@ -23,7 +23,7 @@ from ..errors import InputError, UsageError
 from ..intervention import Design
 from ..intervention.design import DEFAULT_ARMS
 from .study import Study
-from .units import PHOTO_SIZE, PORTRAIT_SIZE, SAMPLED_EMOTIONS, UNITS_PER_SHARD
+from .units import PHOTO_SIZE, PORTRAIT_SIZE, SAMPLED_EMOTIONS
 
 Emotion = Literal["anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
 Side = Literal["left", "right", "both"]
@@ -136,8 +136,11 @@ class Running(_Section):
         default=None, ge=1, description="How many workers; the cores of this machine when empty."
     )
     address: str | None = Field(default=None, description="Ray's address; a cluster on this machine when empty.")
-    units_per_shard: int = Field(
-        default=UNITS_PER_SHARD, ge=1, le=10_000, description="Units whose rows are written at once."
+    units_per_shard: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Units whose rows are written at once; by the study's size when empty.",
     )
     save_images: bool = Field(default=False, description="Keep every picture, not only the report's examples.")
 
@@ -358,7 +361,17 @@ def template() -> str:
 
 
 _EXAMPLES: dict[str, Any] = {"people": {"count": 20}, "paths": ["photos/"], "count": 20}
-_OFF = ("photos", "fits", "landmarks", "primary_strength", "primary_region", "address", "workers", "classifiers")
+_OFF = (
+    "photos",
+    "fits",
+    "landmarks",
+    "primary_strength",
+    "primary_region",
+    "address",
+    "workers",
+    "classifiers",
+    "units_per_shard",
+)
 
 
 def _document(model: type[BaseModel], depth: int, off: bool = False) -> Iterable[str]:

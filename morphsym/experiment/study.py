@@ -213,7 +213,7 @@ def run_study(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
-    units_per_shard: int = UNITS_PER_SHARD,
+    units_per_shard: int | None = None,
 ) -> Results:
     """Run ``study`` into the folder ``out``. ``given`` is what the user asked for (default: the study itself).
 
@@ -238,13 +238,13 @@ def run_study(
         f.name: {"photo": f.name if study.anonymous else Path(f.photo).name, "sha256": f.photo_sha256}
         for f in units.fits
     }
-    made["units_per_shard"] = units_per_shard
+    made["units_per_shard"] = units_per_shard or shard_size(len(units))
     results = Results.create(out, made, resume=resume, overwrite=overwrite, rerun=rerun)
     if results.complete:
         return results
-    size = int(results.manifest.get("units_per_shard", units_per_shard))  # as it was begun
+    size = int(results.manifest["units_per_shard"])  # as it was begun
     here = engine == "local"
-    with results.acquire_lock(), (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress:
+    with results.acquire_lock(), (bar or no_bar)(units.conditions(), "Rendering and classifying") as progress:
         tell = _together(progress)
         recipe = Recipe(study, renderer, str(results.path), size, save_images)
         if here:
@@ -260,6 +260,11 @@ def run_study(
         seconds = results.manifest.get("seconds", {}).get("total", 0.0) + time.perf_counter() - begin
         results.write_manifest(engine={"name": engine, "workers": workers}, seconds={"total": round(seconds, 3)})
     return results
+
+
+def shard_size(units: int) -> int:
+    """Units a shard, where nobody asks: small studies keep many workers busy, large ones do not drown in files."""
+    return max(2, min(48, units // 32))
 
 
 def _together(progress: Callable[[int], Any]) -> Callable[[int], Any]:
@@ -298,7 +303,7 @@ def add_classifiers(
     with (
         results.acquire_lock(),
         ExitStack() as stack,
-        (bar or _no_bar)(units.conditions(), "Rendering and classifying") as progress,
+        (bar or no_bar)(units.conditions(), "Rendering and classifying") as progress,
         one_thread(),
     ):
         writers: list[Any] = [None] * len(missing)
@@ -338,5 +343,6 @@ def add_classifiers(
     return missing
 
 
-def _no_bar(total: int, description: str) -> Any:
+def no_bar(total: int, description: str) -> Any:
+    """No progress bar."""
     return nullcontext(lambda n: None)

@@ -1,0 +1,178 @@
+"""``morphsym run``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .progress import bars, say, steps
+
+
+@click.command("run")
+@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY.YAML")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a key of the file; may be repeated."
+)
+@click.option("--dry-run", is_flag=True, help="Count the pictures and time the first of them; write nothing.")
+@click.option("--no-analysis", is_flag=True, help="Stop when everything is classified.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the file's output]")
+@options.engine
+@options.workers
+@options.address
+@options.anonymous
+@options.save_images
+@options.resume
+@options.overwrite
+@options.quiet
+@options.as_json
+def command(
+    study: Path,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    no_analysis: bool,
+    out: Path | None,
+    engine: str | None,
+    workers: int | None,
+    address: str | None,
+    anonymous: bool,
+    save_images: bool,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """A whole study from one file.
+
+    Fits the photos (if the file names any), weakens, renders, classifies, analyzes, reports. A study that is finished is
+    left as it is; one that was interrupted goes on with --resume; one whose file has changed since is refused. With
+    --json, progress and result are JSON lines on standard output.
+
+    \b
+    morphsym init
+    morphsym run study.yaml --dry-run
+    morphsym run study.yaml --set people.count=200 --set design.strengths=[0.5,1]
+    """
+    from morphsym.experiment import spec as specs
+    from morphsym.experiment import whole
+
+    more = ("anonymous=true",) if anonymous else ()
+    spec = specs.load(study, overrides + more)
+    folder = study.resolve().parent
+    if dry_run:
+        _tell(whole.plan(spec, folder, workers), spec.run.engine if engine is None else engine, as_json)
+        return
+    with _warnings() as warned, steps(quiet or as_json) as step:
+        results, analysis, report = whole.run_file(
+            spec,
+            folder,
+            out,
+            given={"file": study.name, "set": list(overrides), **spec.model_dump()},
+            resume=resume,
+            overwrite=overwrite,
+            engine=engine,
+            workers=workers,
+            address=address,
+            save_images=save_images,
+            analyze=not no_analysis,
+            bar=_json_lines if as_json else bars(quiet),
+            step=(lambda text: _line("step", text=text)) if as_json else step,
+        )
+    counts = results.manifest["counts"]
+    if as_json:
+        for text in warned:
+            _line("warning", text=text)
+        _line("done", results=str(results.path), report=str(report) if report else None, **counts)
+        return
+    for text in warned:
+        say(f"warning: {text}", quiet)
+    failed = "".join(f"\n  {n} failed: {reason}" for reason, n in counts["reasons"].items())
+    if counts.get("classifier_failures"):
+        failed += f"\n  {counts['classifier_failures']} pictures without an answer of a classifier (failures.parquet)"
+    say(f"{counts['conditions']} conditions of {counts['subjects']} subjects in {results.path}{failed}", quiet)
+    if analysis is not None:
+        from morphsym.report import answer_table
+
+        click.echo(answer_table(analysis))
+    if report is not None:
+        say(f"report: {report}", quiet)
+
+
+def _tell(plan: Any, engine: str, as_json: bool) -> None:
+    """What a dry run found."""
+    if as_json:
+        click.echo(json.dumps(vars(plan) | {"engine": engine}))
+        return
+    click.echo(f"{plan.images} pictures of {plan.units} units, {plan.classifiers} classifiers, {plan.shards} shards")
+    if plan.photos_to_fit:
+        click.echo(f"{plan.photos_to_fit} photos are to be fitted first (about a second each, with a detector)")
+    if plan.seconds is None:
+        click.echo("the time is not known before photos are fitted")
+        return
+    click.echo(
+        f"about {_duration(plan.seconds)} with {plan.workers} workers here "
+        f"({1000 * plan.seconds_per_image:.1f} ms a picture and worker, measured just now)"
+    )
+    click.echo(f"about {plan.bytes / 1e6:.1f} MB of tables")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _line(event: str, **values: Any) -> None:
+    click.echo(json.dumps({"event": event, "time": round(time.time(), 3), **values}))
+
+
+@contextmanager
+def _json_lines(total: int, description: str) -> Iterator[Callable[[int], Any]]:
+    """Progress as JSON lines, one every two seconds."""
+    done, begin, last = 0, time.monotonic(), 0.0
+
+    def tell() -> None:
+        spent = time.monotonic() - begin
+        rate = done / spent if spent > 0 else 0.0
+        left = round((total - done) / rate, 1) if rate else None
+        _line("progress", stage=description, done=done, total=total, rate=round(rate, 2), left_s=left)
+
+    def advance(n: int) -> None:
+        nonlocal done, last
+        done += n
+        if time.monotonic() - last >= 2:
+            last = time.monotonic()
+            tell()
+
+    yield advance
+    tell()
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Python's warnings, gathered (each once) to be told at the end, beside the bar's way."""
+    told: dict[str, None] = {}
+
+    class Gather(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.setdefault(" ".join(record.getMessage().split())[:300])
+
+    found: list[str] = []
+    handler, logger = Gather(), logging.getLogger("py.warnings")
+    logging.captureWarnings(True)
+    logger.addHandler(handler)
+    before, logger.propagate = logger.propagate, False
+    try:
+        yield found
+    finally:
+        logging.captureWarnings(False)
+        logger.removeHandler(handler)
+        logger.propagate = before
+        found += told

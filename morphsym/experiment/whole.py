@@ -1,0 +1,172 @@
+"""A whole study in one go: fit, intervene, render, classify, analyze, report; and what it would cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import faces, fitting
+from ..classifiers import load_classifier
+from ..errors import FitError, StoreError
+from ..rendering import backends
+from .atomic import ensure_folder, write_text
+from .engines.local import cores
+from .run import Timing, compute, one_thread
+from .spec import Photos, StudyFile
+from .store import Results
+from .study import ProgressBar, Units, run_study, shard_size
+
+_PILOT_UNITS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study would make and take, from a pilot of its first units. Nothing is written."""
+
+    units: int
+    images: int
+    classifiers: int
+    shards: int
+    workers: int
+    seconds: float | None  # of all workers together at work; None where nothing could be tried (photos not yet fitted)
+    bytes: int | None  # of the tables
+    seconds_per_image: float | None  # of one worker
+    photos_to_fit: int
+
+
+def plan(spec: StudyFile, folder: Path, workers: int | None = None) -> Plan:
+    """Count ``spec`` and time its first units on one worker. Raises what running it would raise before it starts."""
+    photos = 0
+    if spec.photos and not _fitted(spec.photos, folder, spec.model):
+        photos = len(fitting.find_photos([folder / p for p in spec.photos.paths]))
+        spec = spec.model_copy(update={"photos": None})
+        if spec.people is None:
+            design = spec._design()
+            names = spec.classifiers or []
+            n = workers or spec.run.workers or cores()
+            shards = -(-photos // (spec.run.units_per_shard or shard_size(photos)))
+            return Plan(photos, design.count(photos, 0), len(names), shards, n, None, None, None, photos)
+    study = spec.study(folder)
+    model = faces.load_model(study.model)
+    loaded = [load_classifier(c, study.device) for c in study.classifiers]
+    renderer = backends.get(study.renderer).name
+    units = Units(study, model)
+    with one_thread():
+        first = list(units.between(0, _PILOT_UNITS))
+        compute(0, first[:1], model, study.design, loaded, renderer)  # compiles and warms
+        begin = time.perf_counter()
+        made = compute(0, first, model, study.design, loaded, renderer)
+        each = (time.perf_counter() - begin) / made.timing.conditions
+    images = units.conditions() + study.design.count(photos, 0)
+    n = workers or spec.run.workers or cores()
+    size = (len(made.conditions) + len(made.predictions)) / made.timing.conditions
+    total_units = len(units) + photos
+    shards = -(-total_units // (spec.run.units_per_shard or shard_size(total_units)))
+    total = each * images / min(n, max(shards, 1))
+    return Plan(len(units) + photos, images, len(loaded), shards, n, total, int(size * images), each, photos)
+
+
+def run_file(
+    spec: StudyFile,
+    folder: Path,
+    out: Path | None = None,
+    *,
+    given: dict[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    engine: str | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    save_images: bool = False,
+    analyze: bool = True,
+    bar: ProgressBar | None = None,
+    step: Callable[[str], Any] | None = None,
+    timing: Timing | None = None,
+) -> tuple[Results, Any, Path | None]:
+    """Run the whole of ``spec`` and return the results, the analysis and the report (None, None without ``analyze``).
+
+    ``folder`` is what relative paths of the file start from; ``out`` replaces its ``output``. What is done already
+    (fits, finished results, the report of finished results) is left as it is.
+    """
+    from .. import pipeline  # it imports this package
+
+    out = out or folder / spec.output
+    if spec.photos:
+        _fit(spec, spec.photos, folder, bar, overwrite)
+    results = run_study(
+        spec.study(folder),
+        out,
+        given=given or spec.model_dump(),
+        resume=resume,
+        overwrite=overwrite,
+        rerun=True,
+        save_images=save_images or spec.run.save_images,
+        bar=bar,
+        timing=timing,
+        engine=engine or spec.run.engine,
+        workers=workers or spec.run.workers,
+        address=address or spec.run.address,
+        units_per_shard=spec.run.units_per_shard,
+    )
+    if not analyze:
+        return results, None, None
+    options = spec.options()
+    mark = results.path / "analysis" / "analysed.json"
+    wanted = json.dumps({"options": spec.analysis.model_dump(), "seed": spec.seed, "rows": results.manifest["sha256"]})
+    report = results.path / "analysis" / "report.html"
+    if report.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
+        return results, None, report
+    analysis, report = pipeline.analyze_results(results.path, options, step)
+    write_text(mark, wanted)
+    return results, analysis, report
+
+
+def _request(photos: Photos, folder: Path, model: str) -> dict[str, Any]:
+    """What determines the fits, as plain values; paths as the file gives them."""
+    return {k: v for k, v in photos.model_dump().items() if k != "fits"} | {"model": faces.load_model(model).sha256}
+
+
+def _fitted(photos: Photos, folder: Path, model: str) -> bool:
+    """Whether the fits that ``photos`` asks for are there. :class:`StoreError` when others are in their place."""
+    where = folder / photos.fits
+    if not (where / "fits.csv").is_file():
+        return False
+    try:
+        found = json.loads((where / "request.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    wanted = _request(photos, folder, model)
+    if found == wanted:
+        return True
+    differs = ", ".join(k for k in wanted if found.get(k) != wanted[k]) if found else "no request.json beside them"
+    raise StoreError(
+        f"{where} holds fits of another request ({differs}); name another folder in photos.fits, use them as they are "
+        "with fits: in place of photos:, or replace them with --overwrite"
+    )
+
+
+def _fit(spec: StudyFile, photos: Photos, folder: Path, bar: ProgressBar | None, overwrite: bool) -> None:
+    where = folder / photos.fits
+    if not overwrite and _fitted(photos, folder, spec.model):
+        return
+    ensure_folder(where)
+    found = fitting.find_photos([folder / p for p in photos.paths])
+    with (bar or (lambda n, text: nullcontext(lambda n: None)))(len(found), "Fitting") as progress:
+        fits = fitting.fit(
+            found,
+            model=spec.model,
+            detector=photos.detector,
+            landmarks=folder / photos.landmarks if photos.landmarks else None,
+            face=photos.face,
+            expression=photos.expression,
+            progress=lambda done, total, name: progress(1),
+        )
+    fitting.save_fits(where, fits)
+    write_text(where / "request.json", json.dumps(_request(photos, folder, spec.model), indent=2) + "\n")
+    if not any(f.ok for f in fits) and spec.people is None:
+        raise FitError(f"none of {len(found)} photos could be fitted; {where / 'fits.csv'} says why")
