@@ -1,0 +1,130 @@
+"""The engine of many machines: Ray actors, each with one core (or a GPU), fed one shard at a time.
+
+An actor builds the job once. At most two shards an actor are out at a time, so neither the driver's memory nor the object
+store grows with the study; results are fetched one by one, written, and let go. A lost worker is replaced and its shards
+are computed again: they are the same bytes whoever computes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ray
+
+from ...errors import MorphsymError, StoreError
+from ..run import one_thread
+from . import Recipe
+
+RETRIES = 3
+"""How often a shard is given to another worker after the one that held it was lost."""
+
+
+class Worker:
+    """What runs in an actor."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.limits = contextlib.ExitStack()
+        self.limits.enter_context(one_thread())  # for the life of the actor
+        self.job = recipe()
+
+    def shard(self, number: int) -> tuple[Any, MorphsymError | None]:
+        """The job's rows, or the error that a person can act on, as it is."""
+        try:
+            return self.job(number), None
+        except MorphsymError as e:
+            return None, e
+
+    def process(self) -> int:
+        """The process id, for tests that kill it."""
+        return os.getpid()
+
+
+class Ray:
+    """Actors of a cluster. Without ``address`` a cluster on this machine is started, and ended with the study."""
+
+    def __init__(self, workers: int | None = None, address: str | None = None, device: str = "cpu") -> None:
+        self.workers, self.address, self.gpus = workers, address, 0 if device == "cpu" else 1
+        self.actors: list[Any] = []
+
+    def map(self, recipe: Recipe, shards: Iterable[int]) -> Iterator[Any]:
+        """See :class:`morphsym.experiment.engines.Engine`."""
+        mine = not ray.is_initialized()
+        if mine:
+            self._connect()
+        try:
+            self.actors = [self._actor(recipe) for _ in range(self.workers or self._fit())]
+            yield from self._stream(recipe, iter(shards))
+        finally:
+            for actor in self.actors:
+                with contextlib.suppress(Exception):
+                    ray.kill(actor)
+            if mine:
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+        try:
+            if self.address:
+                ray.init(address=self.address, log_to_driver=False, logging_level="error")
+            else:
+                ray.init(num_cpus=self.workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ValueError) as e:
+            raise StoreError(f"no Ray cluster at {self.address or 'this machine'}: {str(e).splitlines()[0]}") from None
+
+    def _fit(self) -> int:
+        """As many workers as the cluster has cores, or GPUs."""
+        return max(1, int(ray.cluster_resources().get("GPU" if self.gpus else "CPU", 1)))
+
+    def _actor(self, recipe: Recipe) -> Any:
+        kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=0)(Worker)
+        return kind.remote(recipe)
+
+    def _stream(self, recipe: Recipe, todo: Iterator[int]) -> Iterator[Any]:
+        out: dict[Any, tuple[int, int, int]] = {}  # reference -> shard, index of the actor, times tried
+
+        def give(shard: int, actor: int, tried: int = 0) -> None:
+            out[self.actors[actor].shard.remote(shard)] = (shard, actor, tried)
+
+        for k, shard in enumerate(itertools.islice(todo, 2 * len(self.actors))):
+            give(shard, k % len(self.actors))
+        stopped: KeyboardInterrupt | None = None
+        while out:
+            try:
+                done, _ = ray.wait(list(out), num_returns=1)
+            except KeyboardInterrupt as e:
+                if stopped is not None:
+                    raise
+                stopped = e
+                continue
+            reference = done[0]
+            shard, actor, tried = out.pop(reference)
+            try:
+                rows, error = ray.get(reference)
+            except ray.exceptions.ActorDiedError as e:
+                if tried >= RETRIES:
+                    raise StoreError(
+                        f"shard {shard} lost its worker {tried + 1} times ({str(e).splitlines()[0]}); what was finished is "
+                        "kept: go on with --resume, perhaps with fewer workers"
+                    ) from None
+                lost = [r for r, (_, a, _) in out.items() if a == actor]
+                self.actors[actor] = self._actor(recipe)
+                give(shard, actor, tried + 1)
+                for r in lost:
+                    number, _, before = out.pop(r)
+                    give(number, actor, before + 1)
+                continue
+            except ray.exceptions.RayTaskError as e:
+                raise e.as_instanceof_cause() from None
+            del reference, done
+            if error is not None:
+                raise error
+            yield rows
+            if stopped is None:
+                for shard in itertools.islice(todo, 1):
+                    give(shard, actor)
+        if stopped is not None:
+            raise stopped

@@ -1,0 +1,136 @@
+"""Engines: the same bytes wherever the work runs, bounded queues, lost workers, Ctrl-C at a shard."""
+
+import dataclasses
+import importlib.util
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from morphsym.errors import ClassifierError, MissingDependencyError, StoreError, UsageError
+from morphsym.experiment import engines
+from morphsym.experiment.engines.local import Processes, Threads
+from morphsym.experiment.study import run_study
+
+from .test_run import STUDY, same_rows
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed (pip install 'morphsym[ray]')"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trivial:
+    """A recipe whose job squares; it can wait for, die at or fail at a shard."""
+
+    dies_at: int | None = None
+    fails_at: int | None = None
+    once: str = ""  # a file that is made before dying, so that it happens once
+
+    def __call__(self):
+        def job(shard):
+            if shard == self.dies_at and not os.path.exists(self.once):
+                open(self.once, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if shard == self.fails_at:
+                raise ClassifierError("net: gave NaN")
+            return shard * shard
+
+        return job
+
+
+@pytest.mark.parametrize("engine", [Threads(1), Threads(4), Processes(2)])
+def test_every_shard_once(engine):
+    assert sorted(engine.map(Trivial(), range(50))) == [k * k for k in range(50)]
+
+
+def test_an_error_of_the_job_comes_out_as_it_is():
+    for engine in (Threads(2), Processes(1)):
+        with pytest.raises(ClassifierError, match="net: gave NaN"):
+            list(engine.map(Trivial(fails_at=3), range(10)))
+
+
+def test_shards_are_asked_for_only_when_workers_are_free():
+    """Back-pressure: a driver that is slow to write is not run over."""
+    asked = []
+
+    def shards():
+        for k in range(100):
+            asked.append(k)
+            yield k
+
+    stream = Threads(2).map(Trivial(), shards())
+    next(stream)
+    time.sleep(0.2)
+    assert len(asked) <= 6
+    stream.close()
+
+
+def test_a_process_that_dies_ends_the_run_clearly(tmp_path):
+    with pytest.raises(StoreError, match=r"a worker process died.*--resume"):
+        list(Processes(1).map(Trivial(dies_at=2, once=str(tmp_path / "died")), range(6)))
+
+
+def test_ctrl_c_finishes_the_shards_at_work():
+    def recipe():
+        def job(shard):
+            time.sleep(0.3)
+            return shard
+
+        return job
+
+    threading.Timer(0.45, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    got = []
+
+    def take():
+        for k in Threads(2).map(recipe, range(1000)):
+            got.append(k)
+
+    with pytest.raises(KeyboardInterrupt):
+        take()
+    assert sorted(got) == list(range(len(got)))  # nothing in between was dropped
+    assert 2 <= len(got) <= 6
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("slurm",), "engine must be one of local, processes, ray; got 'slurm'"),
+        (("local", 0), "workers must be at least 1"),
+        (("local", None, "auto"), "an address is for the engine ray"),
+    ],
+)
+def test_refuses(args, message):
+    with pytest.raises(UsageError, match=message):
+        engines.get(*args)
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'morphsym\[ray\]'"):
+        engines.get("ray")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes_and_replaces_a_lost_worker(tmp_path):
+    """A local two-worker cluster: the files of a study are byte for byte those of the engine of threads."""
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        here = run_study(STUDY, tmp_path / "threads", units_per_shard=1)
+        there = run_study(STUDY, tmp_path / "ray", units_per_shard=1, engine="ray", workers=2)
+        same_rows(there, here)
+        assert there.manifest["sha256"] == here.manifest["sha256"]
+        engine = engines.get("ray", 2)
+        died = Trivial(dies_at=5, once=str(tmp_path / "died"))
+        assert sorted(engine.map(died, range(20))) == [k * k for k in range(20)]
+        assert (tmp_path / "died").exists()
+        with pytest.raises(ClassifierError, match="net: gave NaN"):
+            list(engine.map(Trivial(fails_at=3), range(10)))
+    finally:
+        ray.shutdown()
