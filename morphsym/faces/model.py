@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ModelError, UsageError
 from ..types import SidedBasis
 from .arkit import side_of
-from .split import fade_weights, split_named, split_unnamed
+from .split import fade_weights, split_mixed, split_named
 
 
 class Embedding(NamedTuple):
@@ -86,11 +86,12 @@ class MorphableModel:
         """The expression basis with every shape on one half; see :mod:`morphsym.faces.split`. Built once."""
         basis = self.expression_basis.detach().cpu().numpy()
         mean = self.mean.detach().cpu().numpy()
+        fade = fade_weights(mean, self.mirror)
         if self.native_sides:
-            fade = fade_weights(mean, self.mirror)
             parts = split_named(self.expression_names, basis, self.hemiface_left, fade, self.mirror)
         else:
-            parts = split_unnamed(self.expression_names, basis, self.hemiface_left, self.mirror, dict(self.regions))
+            regions = dict(self.regions)
+            parts = split_mixed(self.expression_names, basis, self.hemiface_left, fade, self.mirror, regions)
         # One matrix for forward(); identity_basis and sided.basis become views of it, so nothing is held twice.
         ki = self.n_identity
         stacked = torch.empty(ki + len(parts.names), self.n_vertices, 3, dtype=self.mean.dtype, device=self.device)

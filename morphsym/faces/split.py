@@ -1,8 +1,9 @@
 """The split of a face model into hemifaces and regions.
 
-The hemiface weight of a vertex depends on its x on the neutral mesh alone: ``w_left = S((x + h) / 2h)`` with the quintic
-smoothstep S (twice continuously differentiable, so shading has no kink) and the half-width h of :data:`HALF_WIDTH`;
-``w_right = 1 - w_left`` exactly, and the weight of a mirrored vertex is one minus the vertex' own, exactly.
+The hemiface weight of a vertex depends on its x on the neutral mesh alone: ``w_left = S((x + h) / 2h)`` with the
+quintic smoothstep S (twice continuously differentiable, so shading has no kink) and the half-width h of
+:data:`HALF_WIDTH`; ``w_right = 1 - w_left`` exactly, and the weight of a mirrored vertex is one minus the vertex'
+own, exactly.
 
 A shape without a side is multiplied by the weights. A natively sided pair (L, R) moves vertices beyond the midline too:
 mouthSmileLeft of ICT-FaceKit by up to 0.22 cm at 0.8 cm on the other side. So that an untouched half really does not
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ModelError
-from .arkit import DIRECTIONS, mirror_name, nerve_of, region_of, side_of
+from .arkit import ARKIT_NAMES, DIRECTIONS, mirror_name, nerve_of, region_of, side_of
 
 HALF_WIDTH = 1.2
 """cm: the blend zone reaches this far to either side of the midline."""
@@ -130,10 +131,9 @@ def split_unnamed(
     """Split global shapes without anatomical names (FLAME, BFM) by side × region: ``exp000.mouth.left``.
 
     ``regions`` (V,) masks must sum to one at every vertex, or the parts would not add up to the shape: else
-    :class:`ModelError`. All parts count as facial (the model's jaw, if it has one, is a joint and not a shape). The partner
-    is the same region of the same shape on the other side; it is the exact mirror image only where the shape itself is
-    symmetric.
-    """
+    :class:`ModelError`. All parts count as facial (the model's jaw, if it has one, is a joint and not a shape). The
+    partner is the same region of the same shape on the other side; it is the exact mirror image only where the shape
+    itself is symmetric."""
     total = np.sum([regions[r] for r in regions], axis=0)
     if not np.allclose(total, 1.0, atol=1e-5):
         raise ModelError(
@@ -156,6 +156,35 @@ def split_unnamed(
         source=np.array([p[1] for p in parts], dtype=np.int64),
         nerve=("facial",) * len(parts),
         region=tuple(p[2] for p in parts),
+    )
+
+
+def split_mixed(
+    names: Sequence[str],
+    basis: np.ndarray,
+    w_left: np.ndarray,
+    fade: np.ndarray,
+    mirror: np.ndarray,
+    regions: dict[str, np.ndarray],
+) -> Split:
+    """A basis without anatomical names in which a few shapes have ARKit's (FLAME's jaw as ``jawOpen``).
+
+    Those go through :func:`split_named`, the others through :func:`split_unnamed`; both in the order of ``names``
+    within their kind."""
+    named = [i for i, n in enumerate(names) if n in ARKIT_NAMES]
+    other = [i for i, n in enumerate(names) if n not in ARKIT_NAMES]
+    first = split_named([names[i] for i in named], basis[named], w_left, fade, mirror)
+    second = split_unnamed([names[i] for i in other], basis[other], w_left, mirror, regions)
+    if not named:
+        return second
+    return Split(
+        names=first.names + second.names,
+        basis=np.concatenate([first.basis, second.basis]),
+        side=np.concatenate([first.side, second.side]),
+        partner=np.concatenate([first.partner, second.partner + len(first.names)]),
+        source=np.concatenate([np.array(named)[first.source], np.array(other, dtype=np.int64)[second.source]]),
+        nerve=first.nerve + second.nerve,
+        region=first.region + second.region,
     )
 
 

@@ -48,7 +48,9 @@ def test_bundled_attributes() -> None:
     assert 20 < sexes.count("female") < 60
     assert all(18 <= p.attributes["age"] <= 90 for p in people)
     assert {p.attributes["ancestry"] for p in people} == {"african", "asian", "caucasian"}
-    by = {a: [p.attributes["melanin"] for p in people if p.attributes["ancestry"] == a] for a in ("african", "caucasian")}
+    by = {
+        a: [p.attributes["melanin"] for p in people if p.attributes["ancestry"] == a] for a in ("african", "caucasian")
+    }
     assert np.median(by["african"]) > 2 * np.median(by["caucasian"])
     identity = np.stack([p.identity for p in people])
     gap = identity[[s == "male" for s in sexes]].mean(axis=0) - identity[[s == "female" for s in sexes]].mean(axis=0)
@@ -63,7 +65,9 @@ def test_ict_invents_no_attributes(ict_path: object) -> None:
 
 
 def test_macro_weights_are_a_partition() -> None:
-    names = tuple(f"{r}-{s}-{a}" for r in ("african", "asian", "caucasian") for s in ("female", "male") for a in ("young", "old"))
+    names = tuple(
+        f"{r}-{s}-{a}" for r in ("african", "asian", "caucasian") for s in ("female", "male") for a in ("young", "old")
+    )
     w = macro_weights(names, 0.3, 40.0, np.array([0.2, 0.3, 0.5]), 0.5, 0.5)
     assert w.sum() == pytest.approx(1)
     assert w[names.index("caucasian-female-young")] == pytest.approx(0.5 * 0.7 * (1 - 15 / 65))

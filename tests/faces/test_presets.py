@@ -59,7 +59,9 @@ def test_contempt_is_on_one_side(model: MorphableModel) -> None:
     left = emotion_preset(model, "contempt", side="left")
     assert set(model.sided.side[left > 0].tolist()) == {1}
     assert np.array_equal(emotion_preset(model, "contempt", side="right"), model.mirror_expression(left))
-    sides = {int(model.sided.side[emotion_preset(model, "contempt", np.random.default_rng(i)) > 0][0]) for i in range(20)}
+    sides = {
+        int(model.sided.side[emotion_preset(model, "contempt", np.random.default_rng(i)) > 0][0]) for i in range(20)
+    }
     assert sides == {1, -1}
 
 

@@ -93,7 +93,12 @@ def test_regions_are_a_partition(model: MorphableModel) -> None:
     np.testing.assert_allclose(total, 1, atol=2e-6)
     marks = model.landmarks(model.mean[None])[0].numpy()
     nearest = np.linalg.norm(model.mean.numpy()[None] - marks[:, None], axis=2).argmin(axis=1)
-    for region, points in (("brow", range(17, 27)), ("nose", range(29, 36)), ("eye", range(36, 48)), ("mouth", range(48, 68))):
+    for region, points in (
+        ("brow", range(17, 27)),
+        ("nose", range(29, 36)),
+        ("eye", range(36, 48)),
+        ("mouth", range(48, 68)),
+    ):
         assert model.regions[region][nearest[list(points)]].min() > 0.5, region
         np.testing.assert_allclose(model.regions[region][model.mirror], model.regions[region], atol=1e-6)
 

@@ -25,9 +25,10 @@ def paint_masks(
     p = landmarks.astype(np.float64)
     p = 0.5 * (p + p[MIRROR68] * [-1.0, 1.0, 1.0])
 
-    def of(name: str) -> np.ndarray:
+    def of(name: str) -> np.ndarray:  # none of it where the model has no such part
         mask = np.zeros(len(v), dtype=bool)
-        mask[np.unique(faces[part == part_names.index(name)])] = True
+        if name in part_names:
+            mask[np.unique(faces[part == part_names.index(name)])] = True
         return mask
 
     skin = of("skin")
@@ -39,6 +40,8 @@ def paint_masks(
     angle = np.full(len(v), 180.0)
     for name in ("eye_left", "eye_right"):
         inside = of(name)
+        if not inside.any():
+            continue
         x = v[inside]
         # sphere: |x|² = 2 x·c + (r² - |c|²), least squares
         centre = np.linalg.lstsq(np.c_[2 * x, np.ones(len(x))], (x**2).sum(1), rcond=None)[0][:3]
