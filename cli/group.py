@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "write a commented study.yaml",
     "verify": "check results: hashes, shards, a sample rendered again",
     "demo": "the whole chain on the bundled sample and sampled people",
+    "faces": "list, look at or add 3D face models",
     "weights": "list, download or add model weights",
     "doctor": "what is installed, what is missing, what to do about it",
 }
