@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import UsageError
 from . import causal, checks
 from .association import associate_targets
 from .corrections import adjust
@@ -21,7 +22,7 @@ from .pairing import Pairs, exclusions, pair
 from .records import EFFECT_COLUMNS, Analysis, AnalysisOptions
 from .summary import plain, summarise
 from .tests import TestResult, mcnemar, run, tost
-from .verdicts import verdicts
+from .verdicts import differing, verdicts
 
 CONTROLS = ("null_error", "rerender")
 EQUIVALENCE = (*EFFECTS, "side_bias", "mirror_bias")
@@ -53,13 +54,13 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
             tables.append(_statistics(part, targets, options))
     base = pd.concat([*tables, _not_computed(targets, pairs, primary, options)], ignore_index=True)
     effects = _with_tests(base, options)
-    verdict_table = verdicts(effects, options)
     units = unit_table([b for blocks in per_outcome.values() for b in blocks], targets.classifiers)
     manipulation = checks.manipulation(targets.conditions)
     wanted = options.cross_checks
     nothing = pd.DataFrame()
     mixed = mixed_models(units, effects) if wanted else nothing
     by_people = heterogeneity(units, effects, targets.conditions, seed=options.seed) if wanted else nothing
+    verdict_table = differing(verdicts(effects, options), by_people, options.alpha)
     photos = (
         associate_targets(
             targets,
@@ -104,6 +105,9 @@ def _primary(pairs: Pairs, options: AnalysisOptions) -> dict[str, dict[str, Any]
         sides = set(rows["side"])
         region = options.primary_region or ("all" if "all" in regions else regions[0])
         strength = options.primary_strength if options.primary_strength is not None else strengths[-1]
+        for what, value, known in (("primary_strength", strength, strengths), ("primary_region", region, regions)):
+            if value not in known:
+                raise UsageError(f"{what} {value!r} is not in this run ({source}: {', '.join(map(str, known))})")
         pooled = "emotion+side" if {"left", "right"} <= sides else "emotion"
         side = "both" if pooled == "emotion+side" else next(s for s in ("left", "right", "both", "none") if s in sides)
         out[str(source)] = {"region": region, "strength": float(strength), "pooled": pooled, "side": side}

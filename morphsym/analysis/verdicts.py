@@ -33,6 +33,21 @@ def state(row: pd.Series, equivalence_p: float, alpha: float) -> str:
     return "lowers" if row["estimate"] < 0 else "raises"
 
 
+def differing(table: pd.DataFrame, by_people: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """``table`` with a column ``differs_by_emotion``: contrasts ('TE', 'AE', 'TE, AE' or '') whose effect differs between
+    emotions (Friedman's test, adjusted p < ``alpha``, from the heterogeneity), and the sentence says so for AE: an
+    average may hide effects of opposite sign."""
+    found: dict[tuple[str, str], list[str]] = {}
+    if len(by_people):
+        rows = by_people[(by_people["test"] == "friedman") & (by_people["p_adjusted"] < alpha)]
+        for r in rows.itertuples(index=False):
+            found.setdefault((str(r.source), str(r.classifier)), []).append(str(r.contrast))
+    who = list(zip(table["source"], table["classifier"]))
+    out = table.assign(differs_by_emotion=[", ".join(found.get(w, [])) for w in who])
+    more = [" It differs between emotions." if "AE" in found.get(w, []) else "" for w in who]
+    return out.assign(sentence=[s + m for s, m in zip(table["sentence"], more)])
+
+
 def number(x: float, digits: int = 2) -> str:
     """``x`` with a true minus sign; never '−0.00'."""
     text = f"{x:.{digits}f}"

@@ -227,3 +227,53 @@ def test_failed_conditions_are_counted_in_their_cells() -> None:
 def test_wrong_options_are_refused(kwargs: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         AnalysisOptions(**kwargs)
+
+
+def test_a_primary_estimand_that_is_not_in_the_run_is_refused() -> None:
+    conditions, predictions = tables(n_subjects=2)
+    with pytest.raises(UsageError, match=r"primary_strength 0.6 is not in this run \(sampled: 0.25, 0.5, 0.75, 1.0\)"):
+        analyze(conditions, predictions, AnalysisOptions(primary_strength=0.6))
+    with pytest.raises(UsageError, match=r"primary_region 'eye' is not in this run \(sampled: all\)"):
+        analyze(conditions, predictions, AnalysisOptions(primary_region="eye"))
+
+
+def test_labels_that_are_no_emotion_count_in_the_mean_and_nothing_else() -> None:
+    conditions, predictions = tables(n_subjects=3, classifiers={"x": Planted(noise=0.0, between=0.0)})
+    spoilt = predictions.assign(emotion=predictions["emotion"].where(predictions["emotion"] != "disgust"))
+    a, b = analyze(conditions, predictions, QUICK), analyze(conditions, spoilt, QUICK)
+    pd.testing.assert_frame_equal(a.effects, b.effects)
+    without = predictions[predictions["emotion"] != "disgust"]
+    assert primary(analyze(conditions, without, QUICK), "TE", "x")["estimate"] != primary(a, "TE", "x")["estimate"]
+
+
+def test_photos_without_any_edit_beside_sampled_people_are_a_sentence() -> None:
+    one, two = tables(n_subjects=4), tables(n_subjects=3, source="photo", seed=9)
+    photos = two[0][two[0]["strength"] == 0]
+    a = analyze(pd.concat([one[0], photos]), pd.concat([one[1], two[1][two[1]["condition"].isin(photos["condition"])]]))
+    mine = a.verdicts[a.verdicts["source"] == "photo"]
+    assert set(mine["total"]) == {"untested"}
+    assert mine["note"].str.contains("the run has no 'unilateral'").all()
+    assert (a.effects.loc[a.effects["source"] == "photo", "contrast"] == "null_error").any()
+    json.dumps(a.summary, allow_nan=False)
+
+
+def test_all_photos_failed() -> None:
+    one, two = tables(n_subjects=4), tables(n_subjects=2, source="photo", seed=9)
+    two[0][["status", "reason"]] = ["failed", "no face found"]
+    a = analyze(pd.concat([one[0], two[0]]), one[1], QUICK)
+    assert set(a.verdicts.loc[a.verdicts["source"] == "photo", "total"]) == {"untested"}
+    assert "condition failed: no face found" in a.summary["exclusions"]["reasons"]
+    assert "0 subjects with complete pairs allows no test" in a.summary["answer"][0]
+
+
+def test_tables_are_written_and_read_without_a_nan_in_the_text(twelve: Analysis, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    twelve.effects.to_csv(tmp_path / "effects.csv", index=False)
+    text = (tmp_path / "effects.csv").read_text()
+    assert "nan" not in text.lower()
+    back = pd.read_csv(tmp_path / "effects.csv", keep_default_na=True)
+    assert list(back.columns) == list(twelve.effects.columns)
+    np.testing.assert_allclose(back["estimate"], twelve.effects["estimate"], rtol=1e-12)
+    assert back["strength"].dtype == np.float64
+    for name in ("effects", "units", "verdicts", "exclusions", "dose_response", "decomposition", "flips", "checks",
+                 "mixed", "heterogeneity", "association"):  # fmt: skip
+        getattr(twelve, name).to_parquet(tmp_path / f"{name}.parquet")

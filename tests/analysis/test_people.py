@@ -87,6 +87,8 @@ def test_effects_of_opposite_sign_in_two_emotions_do_not_hide_in_their_average()
     assert by.loc["", "test"] == "friedman"
     assert by.loc["", "p_value"] == pytest.approx(stats.friedmanchisquare(*wide.to_numpy().T).pvalue, rel=1e-9)
     assert a.verdicts["asymmetry"].item() in ("equivalent", "inconclusive")
+    assert a.verdicts["differs_by_emotion"].item() == "TE, AE"
+    assert a.verdicts["sentence"].item().endswith("It differs between emotions.")
 
 
 def test_a_partial_rank_correlation_is_pingouins() -> None:
