@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from scipy import stats
 
 EXACT_FLIPS = 14  # 2**14 sign vectors are enumerated; beyond, Monte Carlo
 WILCOXON_EXACT = 50  # as scipy.stats.wilcoxon: the exact distribution without ties and zeros up to here
 WILCOXON_ENUMERATE = 13  # and with them, all 2**n sign assignments up to here
+# scipy renamed the method in 1.15 and dropped the old name in 1.17
+ASYMPTOTIC = "asymptotic" if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 15) else "approx"
 BLOCK = 1024  # cells at a time: bounds the memory of (replicates × cells) to some 40 MB
 
 
@@ -128,12 +131,12 @@ def wilcoxon(values: np.ndarray, zero_method: str = "wilcox") -> TestResult:
         if not len(columns):
             continue
         if n > WILCOXON_EXACT:
-            kind = np.full(len(columns), "asymptotic", dtype=object)
+            kind = np.full(len(columns), ASYMPTOTIC, dtype=object)
         else:
             _, ties, zeros = _signed_ranks(d, zero_method)
-            awkward = "enumerate" if n <= WILCOXON_ENUMERATE else "asymptotic"
+            awkward = "enumerate" if n <= WILCOXON_ENUMERATE else ASYMPTOTIC
             kind = np.where(ties | zeros, awkward, "exact").astype(object)
-        for method in ("exact", "asymptotic", "enumerate"):
+        for method in ("exact", ASYMPTOTIC, "enumerate"):
             here = kind == method
             if not here.any():
                 continue
@@ -145,7 +148,7 @@ def wilcoxon(values: np.ndarray, zero_method: str = "wilcox") -> TestResult:
                     warnings.simplefilter("ignore")  # scipy warns of small samples with zeros; the method is stated
                     result = stats.wilcoxon(d[:, here], zero_method=zero_method, method=method, axis=0)
                 statistic, p = result.statistic, result.pvalue
-                if method == "asymptotic" and n <= WILCOXON_EXACT:
+                if method == ASYMPTOTIC and n <= WILCOXON_EXACT:
                     out.note[columns[here]] = "ties or zero differences: normal approximation"
             out.statistic[columns[here]], out.p_value[columns[here]] = statistic, p
     return out
