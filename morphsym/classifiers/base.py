@@ -23,6 +23,16 @@ TINY = float(np.finfo(np.float32).tiny)
 """Below this a float32 softmax has underflowed; its logarithm is taken here (−87.3) and no lower."""
 
 
+class NoFaceFound(ClassifierError):
+    """A classifier that brings its own detector found no face in the *rendered* picture: an outcome of its own.
+
+    Adapters and users' callables raise it; the runner records its text as the reason of that condition.
+    """
+
+    def __init__(self, classifier: str) -> None:
+        super().__init__(f"classifier {classifier}: its own detector found no face")
+
+
 class Classifier:
     """A classifier that is ready to run. ``spec`` says what it is; calling it gives (B, labels) float32 logits.
 

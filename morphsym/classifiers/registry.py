@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +63,23 @@ def split_margin(name: str) -> tuple[str, float]:
     return stem, value
 
 
+def with_margins(names: Iterable[str], factors: Iterable[float]) -> list[str]:
+    """Each name at each factor on its crop margin (``--crop-margins 0.9,1,1.15``): ``dan@0.9``, ``dan``, ``dan@1.15``.
+
+    The names go through the whole study like any others, so a result can be shown not to hang on the crop.
+    """
+    factors = tuple(factors)
+    out = [name if f == 1 else f"{name}@{f:g}" for name in names for f in factors]
+    for name in out:
+        split_margin(name)
+    return out
+
+
+def trust_marker(name: str) -> Path:
+    """The file by which the user has said to trust the pickles of the classifier ``name`` (``add --trust``)."""
+    return user_folder() / f"{split_margin(name)[0]}.trusted"
+
+
 def find_spec(name: str) -> tuple[ClassifierSpec, Path | None]:
     """The spec called ``name`` (id, ``id@margin`` or path of a YAML file with one entry) and the folder for its paths.
 
@@ -90,8 +108,10 @@ def find_spec(name: str) -> tuple[ClassifierSpec, Path | None]:
 def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: bool = False) -> Classifier:
     """The classifier ``name``, ready to run on ``device``.
 
-    ``trust`` allows what runs somebody else's code on loading: pickled networks. :class:`UsageError` for an unknown
-    name; :class:`ClassifierError` or :class:`MissingDependencyError` where it cannot be loaded.
+    ``trust`` (or ``classifiers add --trust`` before) allows what runs somebody else's code on loading: pickles.
+    :class:`UsageError` for an unknown name; :class:`ClassifierError` or
+    :class:`MissingDependencyError` where it cannot be loaded.
     """
     spec, folder = find_spec(name)
+    trust = trust or (not name.endswith((".yaml", ".yml")) and trust_marker(name).is_file())
     return Classifier(spec, build_network(spec, torch.device(device), folder, trust), device)

@@ -275,7 +275,7 @@ class ClassifierSpec(_Strict):
         """The same classifier shown ``factor`` times as much; its id gets ``@factor`` (1 leaves it alone)."""
         if factor == 1.0:
             return self
-        crop = self.crop.model_copy(update={"margin": self.crop.margin * factor})
+        crop = self.crop.model_copy(update={"margin": round(self.crop.margin * factor, 6)})
         return self.model_copy(update={"id": f"{self.id}@{factor:g}", "crop": crop})
 
 

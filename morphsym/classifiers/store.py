@@ -16,7 +16,7 @@ import yaml
 
 from ..errors import ClassifierError, InputError, MorphsymError, UsageError
 from .adapters.files import how_to_get, weights_folder, weights_path
-from .registry import catalogue, find_spec, user_folder, user_specs
+from .registry import catalogue, find_spec, trust_marker, user_folder, user_specs
 from .spec import ClassifierSpec, read_specs
 
 Progress = Callable[[int, int | None], None]
@@ -68,11 +68,12 @@ def weights_state(spec: ClassifierSpec, folder: Path | None = None) -> tuple[str
     return "ready", ""
 
 
-def add_specs(path: str | Path, replace: bool = False) -> list[ClassifierSpec]:
+def add_specs(path: str | Path, replace: bool = False, trust: bool = False) -> list[ClassifierSpec]:
     """Copy the specifications in the YAML file ``path`` into the user's folder, one file each, checked.
 
-    A relative ``source`` that exists beside the file is made absolute, so that it is found again. :class:`UsageError`
-    where an id exists already and ``replace`` is not set.
+    A relative ``source`` that exists beside the file is made absolute, so that it is found again; the module of a
+    ``factory`` that lies beside it is copied. ``trust`` allows their pickles from now on; adding without it takes that
+    back. :class:`UsageError` where an id exists already and ``replace`` is not set.
     """
     path = Path(path)
     specs = read_specs(path)
@@ -96,6 +97,11 @@ def add_specs(path: str | Path, replace: bool = False) -> list[ClassifierSpec]:
         target = user_folder() / f"{spec.id}.yaml"
         text = yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
         _write(target, text.encode())
+        marker = trust_marker(spec.id)
+        if trust:
+            _write(marker, b"The user trusts whoever made this classifier: its pickles may be run.\n")
+        else:
+            marker.unlink(missing_ok=True)
         added.append(spec)
     return added
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from morphsym.classifiers import Classifier, catalogue, load_classifier, parse_spec, probabilities
+from morphsym.classifiers import Classifier, NoFaceFound, catalogue, load_classifier, parse_spec, probabilities
 from morphsym.classifiers.adapters import build_network
 from morphsym.classifiers.adapters.keras_hdf5 import read_keras
 from morphsym.classifiers.adapters.transformers_model import labels_of, spec_from_folder
@@ -362,6 +362,8 @@ class Server(BaseHTTPRequestHandler):
             "nan": (json.dumps([[float("nan"), 1.0]] * len(x)), "application/json", 200),
             "words": ('[["a", "b"]]', "application/json", 200),
             "html": ("<html>Sign in</html>", "text/html", 200),
+            "noface": (json.dumps({"error": "no_face"}), "application/json", 200),
+            "quota": (json.dumps({"error": "quota"}), "application/json", 200),
             "error": ("{}", "application/json", 503),
         }[path]
         try:
@@ -529,3 +531,18 @@ def test_pickle_is_what_the_hostile_file_is():
         marker = Path(folder) / "x"
         pickle.loads(pickle.dumps(Hostile(str(marker))))  # noqa: S301 our own
         assert marker.exists()
+
+
+def test_a_classifier_s_own_detector_may_find_no_face(server):
+    """An outcome of its own, through a callable and through an endpoint."""
+
+    def network(x):
+        raise NoFaceFound("mine")
+
+    spec = parse_spec({**TINY, "id": "mine", "backend": "python", "factory": "a:b", "crop": {"kind": "full"}})
+    with pytest.raises(NoFaceFound, match="classifier mine: its own detector found no face"):
+        Classifier(spec, network)(picture(), landmarks())
+    with pytest.raises(NoFaceFound, match="tiny: its own detector found no face"):
+        build(backend="http", source=f"{server}/noface").from_input(torch.ones(1, 3, 32, 32))
+    with pytest.raises(ClassifierError, match="answered the error 'quota'"):
+        build(backend="http", source=f"{server}/quota").from_input(torch.ones(1, 3, 32, 32))

@@ -2,7 +2,7 @@
 
 Request: POST, JSON ``{"id", "shape": [B, C, H, W], "dtype": "float32", "data": base64 of the little-endian bytes}``,
 the preprocessed batch. Answer: status 200, JSON; a list of B rows of scores, or an object of which ``output.select`` picks
-them (``logits`` by default).
+them (``logits`` by default), or ``{"error": "no_face"}`` where its own detector found none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ClassifierError
-from ..base import Network
+from ..base import Network, NoFaceFound
 from ..spec import ClassifierSpec
 
 LIMIT = 64 * 2**20
@@ -45,6 +45,10 @@ class HttpNetwork:
             }
         ).encode()
         answer = self._post(body, who)
+        if isinstance(answer, dict) and "error" in answer:
+            if answer["error"] == "no_face":
+                raise NoFaceFound(self.spec.id)
+            raise ClassifierError(f"{who} answered the error {str(answer['error'])[:200]!r}")
         if isinstance(answer, dict) and not self.spec.output.select:
             if "logits" not in answer:
                 raise ClassifierError(f"{who} answered an object with {list(answer)[:8]}; pick one with output.select")
