@@ -345,8 +345,8 @@ def _kind(value: Any) -> str:
 
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of ``study.yaml``, for editors."""
-    made = StudyFile.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "morphsym study"} | made
+    made = StudyFile.model_json_schema() | {"title": "morphsym study"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | made
 
 
 def template() -> str:

@@ -1,0 +1,91 @@
+"""Studies: speed, memory at ten times the size, how time grows, and what the driver of a cluster costs.
+
+The issue's study is 200 people × 2 emotions × 2 sides × 4 doses; ``MORPHSYM_BENCH_PEOPLE`` makes it smaller.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+COMMAND = "python -m tests.benchmarks.run study"
+PEOPLE = int(os.environ.get("MORPHSYM_BENCH_PEOPLE", "200"))
+
+STUDY = """
+import json, resource, sys, tempfile, time
+from pathlib import Path
+from morphsym.experiment.run import Timing
+from morphsym.experiment.study import Study, run_study
+people = int(sys.argv[1])
+with tempfile.TemporaryDirectory() as folder:
+    run_study(Study(sample=1, expressions=("happiness",)), Path(folder) / "warm")
+    timing, begin = Timing(), time.perf_counter()
+    run_study(Study(sample=people, expressions=("happiness", "surprise")), Path(folder) / "r", timing=timing)
+    seconds = time.perf_counter() - begin
+    size = sum(p.stat().st_size for p in (Path(folder) / "r").rglob("*.parquet"))
+print(json.dumps({"seconds": seconds, "conditions": timing.conditions, "rendering": timing.rendering, "bytes": size,
+    "classifying": timing.classifying, "other": timing.other, "busy": timing.busy,
+    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+DRIVER = """
+import json, resource, sys, tempfile, time
+from pathlib import Path
+from tests.benchmarks.trivial import simulate
+conditions, engine = int(sys.argv[1]), sys.argv[2]
+with tempfile.TemporaryDirectory() as folder:
+    print(json.dumps(simulate(Path(folder) / "r", conditions, engine)))
+"""
+
+
+def child(program: str, *args: object) -> dict[str, Any]:
+    """Run ``program`` in a process of its own, so that its peak memory is its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, args)], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def row(name: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
+    """A row of the table."""
+    return {"name": name, "value": value, "unit": unit, "baseline": None, "ratio": None, "command": COMMAND} | more
+
+
+def benches() -> Iterator[dict[str, Any]]:
+    """End to end at full size and a tenth of it; then a million conditions of nothing, for the driver alone."""
+    small, large = child(STUDY, max(PEOPLE // 10, 1)), child(STUDY, PEOPLE)
+    yield row("study: end to end", large["conditions"] / large["seconds"], "conditions/s")
+    yield row("study: rendering", 1000 * large["rendering"] / large["conditions"], "ms of a core a condition")
+    yield row("study: classifying", 1000 * large["classifying"] / large["conditions"], "ms of a core a condition")
+    yield row("study: everything else", 100 * large["other"] / large["busy"], "% (aim <= 15)")
+    yield row("study: tables", large["bytes"] / large["conditions"], "bytes a condition")
+    yield row("study: peak memory", large["peak"], "MB", baseline=small["peak"], ratio=large["peak"] / small["peak"])
+    grown = math.log(large["seconds"] / small["seconds"]) / math.log(large["conditions"] / small["conditions"])
+    yield row("study: time grows with exponent", grown, "(aim <= 1.05)")
+    for engine in ("local", "ray"):
+        if engine == "ray" and importlib.util.find_spec("ray") is None:
+            print("  skipped: ray is not installed")
+            continue
+        tenth, full = (child(DRIVER, n, engine) for n in (100_000, 1_000_000))
+        yield row(
+            f"driver ({engine}): overhead", 1e6 * full["driver"] / full["conditions"], "µs a condition (aim < 100)"
+        )
+        yield row(f"driver ({engine}): peak memory at 10⁶", full["peak"], "MB", baseline=tenth["peak"],
+                  ratio=full["peak"] / tenth["peak"])  # fmt: skip
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory():
+        for r in benches():
+            print(r["name"], r["value"], r["unit"], r["ratio"])
