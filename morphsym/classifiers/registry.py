@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from ..errors import UsageError
-from ..resources import asset, home
+from ..resources import asset, home, sha256
 from .adapters import build_network
+from .adapters.files import FILE_BACKENDS, weights_path
 from .base import Classifier
 from .spec import ClassifierSpec, read_specs
 
@@ -106,7 +107,7 @@ def find_spec(name: str) -> tuple[ClassifierSpec, Path | None]:
 
 
 def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: bool = False) -> Classifier:
-    """The classifier ``name``, ready to run on ``device``.
+    """The classifier ``name``, ready to run on ``device``. Its spec's ``sha256`` is that of the weights that were read.
 
     ``trust`` (or ``classifiers add --trust`` before) allows what runs somebody else's code on loading: pickles.
     :class:`UsageError` for an unknown name; :class:`ClassifierError` or
@@ -114,4 +115,7 @@ def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: boo
     """
     spec, folder = find_spec(name)
     trust = trust or (not name.endswith((".yaml", ".yml")) and trust_marker(name).is_file())
-    return Classifier(spec, build_network(spec, torch.device(device), folder, trust), device)
+    network = build_network(spec, torch.device(device), folder, trust)
+    if spec.sha256 is None and spec.backend in FILE_BACKENDS:  # so that a study's manifest says which weights ran
+        spec = spec.model_copy(update={"sha256": sha256(weights_path(spec, folder))})
+    return Classifier(spec, network, device)

@@ -15,14 +15,13 @@ from pathlib import Path
 import yaml
 
 from ..errors import ClassifierError, InputError, MorphsymError, UsageError
-from .adapters.files import how_to_get, weights_folder, weights_path
+from ..resources import sha256
+from .adapters.files import how_to_get, noted_sha256, weights_folder, weights_path
 from .registry import catalogue, find_spec, trust_marker, user_folder, user_specs
 from .spec import ClassifierSpec, read_specs
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes there will be (None: unknown)."""
-
-FILE_BACKENDS = ("torch", "torchscript", "onnx", "keras")
 
 
 @dataclass(frozen=True)
@@ -148,6 +147,8 @@ def get_weights(name: str, progress: Progress | None = None, timeout: float = 60
         part.unlink(missing_ok=True)
         raise
     os.replace(part, target)
+    if spec.sha256 is None:  # later changes of the file are noticed all the same
+        _write(noted_sha256(target), sha256(target).encode())
     return target
 
 

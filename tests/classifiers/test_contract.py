@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from morphsym.classifiers import Classifier, parse_spec
+from morphsym.classifiers.base import exact_convolutions
 from morphsym.errors import ClassifierError
 
 from .faces import landmarks, picture
@@ -51,6 +52,14 @@ def explode(x):
 def test_refused(network, message):
     with pytest.raises(ClassifierError, match=message):
         run(network)
+
+
+def test_convolutions_are_exact_on_cuda_only_while_they_run():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    with exact_convolutions(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.deterministic
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
 
 
 def test_numpy_and_float64_are_taken():

@@ -103,8 +103,13 @@ def test_git_blob_ids_are_git_s(home, server):
     """`git hash-object` of CONTENT, computed as git documents it; and a wrong one is refused and removed."""
     blob = hashlib.sha1(b"blob " + str(len(CONTENT)).encode() + b"\0" + CONTENT).hexdigest()
     entry(home, f"{server}/file", weights={"git_blob": blob})
-    assert store.get_weights("mine").is_file()
-    (home / "classifiers" / "mine" / "w.onnx").unlink()
+    path = store.get_weights("mine")
+    spec, folder = registry_module.find_spec("mine")
+    assert store.weights_state(spec, folder) == ("ready", "")
+    path.write_bytes(CONTENT[:-1])  # somebody changes the file: noticed, though no sha256 is published
+    assert store.weights_state(spec, folder)[0] == "wrong"
+    path.unlink()
+    path.with_name("w.onnx.sha256").unlink()
     entry(home, f"{server}/file", weights={"git_blob": "0" * 40})
     with pytest.raises(ClassifierError, match="fetched file has git blob id .*, expected 000000000000; it was removed"):
         store.get_weights("mine")
@@ -170,6 +175,7 @@ def test_add_copies_what_is_needed(home, tmp_path):
     assert set(user_specs()) == {"added"}
     c = load_classifier("added@1.2")
     assert c.spec.mean == (0.1, 0.2, 0.3)
+    assert c.spec.sha256 == hashlib.sha256((source / "w.pth").read_bytes()).hexdigest()
     assert c.spec.crop.margin == pytest.approx(1.32)
     assert c(picture(), landmarks()).shape == (1, 2)
     with pytest.raises(UsageError, match="'added' exists already .*--replace"):

@@ -8,6 +8,9 @@ from ...errors import ClassifierError, MissingDependencyError
 from ...resources import asset, home, sha256
 from ..spec import ClassifierSpec
 
+FILE_BACKENDS = ("torch", "torchscript", "onnx", "keras")
+"""Backends whose weights are one file."""
+
 
 def weights_folder(spec: ClassifierSpec) -> Path:
     """``<home>/classifiers/<id>/``, where ``classifiers get`` puts weights (without the crop factor in the id)."""
@@ -32,12 +35,19 @@ def weights_path(spec: ClassifierSpec, folder: Path | None = None) -> Path:
         if not found:
             raise MissingDependencyError(f"classifier {spec.id}: no weights at {places[-1]}; {how_to_get(spec)}")
         path = found[0]
-    if spec.sha256 and (got := sha256(path)) != spec.sha256:
+    noted = noted_sha256(path)
+    expected = spec.sha256 or (noted.read_text().strip() if noted.is_file() else None)
+    if expected and (got := sha256(path)) != expected:
         raise ClassifierError(
-            f"classifier {spec.id}: {path} has sha256 {got[:12]}…, expected {spec.sha256[:12]}…; "
+            f"classifier {spec.id}: {path} has sha256 {got[:12]}…, expected {expected[:12]}…; "
             "it is damaged or another file"
         )
     return path
+
+
+def noted_sha256(path: Path) -> Path:
+    """Where ``classifiers get`` notes the sha256 of a file for which none is published."""
+    return path.with_name(path.name + ".sha256")
 
 
 def how_to_get(spec: ClassifierSpec) -> str:
