@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,18 @@ import morphsym
 from ..classifiers import Classifier
 from ..faces import MorphableModel
 
-_PACKAGES = ("numpy", "scipy", "pandas", "torch", "numba", "scikit-image", "mediapipe", "face-alignment", "pytorch3d")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "numba",
+    "scikit-image",
+    "mediapipe",
+    "face-alignment",
+    "pytorch3d",
+)
 
 
 def build(
@@ -44,6 +56,7 @@ def build(
         "classifiers": {c.spec.id: describe(c) for c in classifiers},
         "renderer": renderer,
         "device": device,
+        "machine": machine(),
         "versions": versions(),
         "git": revision(),
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -66,6 +79,17 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor, on which the last bits of results hang, and its cores. No names of hosts or people."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):  # another system, or another kind of processor
+        pass
+    return {"processor": model, "cores": os.cpu_count()}
 
 
 def revision() -> str | None:

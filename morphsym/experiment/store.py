@@ -101,6 +101,10 @@ class Results:
         self.manifest |= changes
         write_text(self.path / "manifest.json", json.dumps(self.manifest, indent=2, allow_nan=False) + "\n")
 
+    def reload(self) -> None:
+        """Read ``manifest.json`` again."""
+        self.manifest = self._read_manifest(self.path) or self.manifest
+
     @property
     def complete(self) -> bool:
         return self.manifest.get("status") == "complete" and (self.path / "conditions.parquet").is_file()

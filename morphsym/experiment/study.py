@@ -245,6 +245,10 @@ def run_study(
     size = int(results.manifest["units_per_shard"])  # as it was begun
     here = engine == "local"
     with results.acquire_lock(), (bar or no_bar)(units.conditions(), "Rendering and classifying") as progress:
+        results.reload()  # the run that held the folder until now may have finished it
+        if results.complete:
+            return results
+        _note_resumed(results, made)
         tell = _together(progress)
         recipe = Recipe(study, renderer, str(results.path), size, save_images)
         if here:
@@ -260,6 +264,14 @@ def run_study(
         seconds = results.manifest.get("seconds", {}).get("total", 0.0) + time.perf_counter() - begin
         results.write_manifest(engine={"name": engine, "workers": workers}, seconds={"total": round(seconds, 3)})
     return results
+
+
+def _note_resumed(results: Results, now: dict[str, Any]) -> None:
+    """Say in the manifest when a study goes on with other versions, or on another processor, than it was begun with."""
+    names = ("versions", "git", "machine")
+    if any(results.manifest.get(k) != now[k] for k in names):
+        again = {"time": now["started"]} | {k: now[k] for k in names}
+        results.write_manifest(resumed=[*results.manifest.get("resumed", []), again])
 
 
 def shard_size(units: int) -> int:
