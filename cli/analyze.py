@@ -31,7 +31,7 @@ def command(
     morphsym analyze results/
     """
     from morphsym import pipeline
-    from morphsym.analysis import AnalysisOptions
+    from morphsym.analysis import AnalysisOptions, require_manipulation
     from morphsym.report import answer_table, write_pdf
 
     asked = AnalysisOptions(seed=seed, alpha=alpha, permutations=permutations, bootstrap=bootstrap)
@@ -40,6 +40,7 @@ def command(
         if pdf:
             step("Writing the PDF")
             printed = write_pdf(report)
+    require_manipulation(analysis.checks)
     if as_json:
         click.echo(json.dumps(analysis.summary | {"report": str(report)}, allow_nan=False))
         return

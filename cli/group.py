@@ -18,6 +18,8 @@ COMMANDS = {
     "intervene": "weaken one side of the face, render, classify",
     "classify": "add classifiers to finished results",
     "analyze": "paired analysis and report of results",
+    "gate": "fail when a classifier reacts to asymmetry",
+    "power": "how many people a study needs, from a pilot",
     "run": "a whole study from one file",
     "init": "write a commented study.yaml",
     "verify": "check results: hashes, shards, a sample rendered again",

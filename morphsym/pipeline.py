@@ -24,7 +24,7 @@ import pandas as pd
 from .analysis import Analysis, AnalysisOptions
 from .analysis import analyze as analyze_tables
 from .classifiers import Classifier, bundled, load_classifier
-from .errors import UsageError
+from .errors import StoreError, UsageError
 from .experiment import run, stages
 from .experiment.atomic import write_text, writing
 from .experiment.stages import Rendered
@@ -42,6 +42,7 @@ __all__ = [
     "analyze",
     "analyze_results",
     "classify",
+    "effects_of",
     "fit",
     "intervene",
     "photo_units",
@@ -130,6 +131,18 @@ def analyze_results(
     strips = examples_from_results(results.path, tables.conditions, tables.predictions)
     report = write_report(results.path, analysis, tables.conditions, tables.predictions, results.manifest, strips)
     return analysis, report
+
+
+def effects_of(path: str | Path) -> pd.DataFrame:
+    """The effects that :func:`analyze_results` wrote. Raises :class:`StoreError` where there are none."""
+    results = Results.open(path)
+    file = results.path / "analysis" / "effects.parquet"
+    if not file.is_file():
+        raise StoreError(f"{path} has not been analyzed; run: morphsym analyze {path}")
+    try:
+        return pd.read_parquet(file)
+    except Exception as e:  # pyarrow raises many kinds for a damaged file; all mean the same to the user
+        raise StoreError(f"{file} cannot be read ({str(e).splitlines()[0]}); analyze again") from None
 
 
 def _model(model: MorphableModel | str) -> MorphableModel:

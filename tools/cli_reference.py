@@ -20,7 +20,7 @@ def reference() -> str:
     from morphsym_cli import cli
 
     parts = [HEADER]
-    for path, command, context in _walk(cli, click.Context(cli, info_name="morphsym", max_content_width=100)):
+    for path, command, context in _walk(cli, click.Context(cli, info_name="morphsym", **cli.context_settings)):
         parts.append(f"{'#' * min(1 + len(path), 3)} {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
