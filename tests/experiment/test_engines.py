@@ -114,6 +114,21 @@ def test_without_ray(monkeypatch):
 
 
 @needs_ray
+def test_shares_of_gpus():
+    from morphsym.experiment.engines.ray import shares
+
+    assert shares(None, 16, 0, False) == (16, 0.0)
+    assert shares(3, 16, 2, False) == (3, 0.0)
+    for workers, cpus, gpus, count in ((None, 128, 8, 64), (None, 4, 4, 4), (None, 1, 2, 2), (5, 64, 2, 5)):
+        n, share = shares(workers, cpus, gpus, True)
+        assert n == count
+        each = int(1 / share)  # Ray packs so many on a GPU
+        assert each * gpus >= n
+    with pytest.raises(StoreError, match="the Ray cluster has none"):
+        shares(None, 8, 0, True)
+
+
+@needs_ray
 @pytest.mark.slow
 def test_ray_gives_the_same_bytes_and_replaces_a_lost_worker(tmp_path):
     """A local two-worker cluster: the files of a study are byte for byte those of the engine of threads."""

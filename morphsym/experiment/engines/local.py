@@ -27,8 +27,8 @@ class Threads:
     """Threads that share one job. The kernels and the networks run without Python's lock."""
 
     def __init__(self, workers: int | None = None, device: str = "cpu") -> None:
-        # a GPU is fed by two: one renders and looks after rows while the other's pictures are classified
-        self.workers = workers or (cores() if device == "cpu" else min(2, cores()))
+        # pictures are rendered on cores: several threads feed a GPU, each with a unit's pictures in its memory
+        self.workers = workers or (cores() if device == "cpu" else min(8, cores()))
 
     def map(self, recipe: Recipe, shards: Iterable[int]) -> Iterator[Any]:
         """See :class:`morphsym.experiment.engines.Engine`."""

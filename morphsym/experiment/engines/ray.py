@@ -23,6 +23,21 @@ RETRIES = 3
 """How often a shard is given to another worker after the one that held it was lost."""
 
 
+WORKERS_PER_GPU = 8
+"""Actors that share a GPU, at most: each renders on a core of its own, and one core cannot feed a GPU."""
+
+
+def shares(workers: int | None, cpus: int, gpus: int, on_gpu: bool) -> tuple[int, float]:
+    """How many actors, and each one's share of a GPU. Raises :class:`StoreError` where there is no GPU but one is needed."""
+    if not on_gpu:
+        return workers or max(1, cpus), 0.0
+    if gpus < 1:
+        raise StoreError("the study asks for a GPU and the Ray cluster has none; use device: cpu")
+    count = workers or gpus * max(1, min(WORKERS_PER_GPU, cpus // gpus))
+    each = -(-count // gpus)  # as many on every GPU, so that none is asked for more than it has
+    return count, int(10_000 / each) / 10_000
+
+
 class Worker:
     """What runs in an actor."""
 
@@ -47,7 +62,8 @@ class Ray:
     """Actors of a cluster. Without ``address`` a cluster on this machine is started, and ended with the study."""
 
     def __init__(self, workers: int | None = None, address: str | None = None, device: str = "cpu") -> None:
-        self.workers, self.address, self.gpus = workers, address, 0 if device == "cpu" else 1
+        self.workers, self.address, self.on_gpu = workers, address, device != "cpu"
+        self.gpu_share = 0.0
         self.actors: list[Any] = []
 
     def map(self, recipe: Recipe, shards: Iterable[int]) -> Iterator[Any]:
@@ -56,7 +72,9 @@ class Ray:
         if mine:
             self._connect()
         try:
-            self.actors = [self._actor(recipe) for _ in range(self.workers or self._fit())]
+            have = ray.cluster_resources()
+            count, self.gpu_share = shares(self.workers, int(have.get("CPU", 1)), int(have.get("GPU", 0)), self.on_gpu)
+            self.actors = [self._actor(recipe) for _ in range(count)]
             yield from self._stream(recipe, iter(shards))
         finally:
             for actor in self.actors:
@@ -75,12 +93,8 @@ class Ray:
         except (ConnectionError, RuntimeError, ValueError) as e:
             raise StoreError(f"no Ray cluster at {self.address or 'this machine'}: {str(e).splitlines()[0]}") from None
 
-    def _fit(self) -> int:
-        """As many workers as the cluster has cores, or GPUs."""
-        return max(1, int(ray.cluster_resources().get("GPU" if self.gpus else "CPU", 1)))
-
     def _actor(self, recipe: Recipe) -> Any:
-        kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=0)(Worker)
+        kind = ray.remote(num_cpus=1, num_gpus=self.gpu_share, max_restarts=0)(Worker)
         return kind.remote(recipe)
 
     def _stream(self, recipe: Recipe, todo: Iterator[int]) -> Iterator[Any]:
