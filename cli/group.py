@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": "check results: hashes, shards, a sample rendered again",
     "demo": "the whole chain on the bundled sample and sampled people",
     "faces": "list, look at or add 3D face models",
+    "classifiers": "list, show, add, check or download classifiers",
     "weights": "list, download or add model weights",
     "doctor": "what is installed, what is missing, what to do about it",
 }

@@ -37,6 +37,7 @@ from .progress import bars, say
 )
 @options.expression
 @options.classifier
+@options.crop_margins
 @options.model
 @click.option("--size", type=click.IntRange(32, 2048), default=224, show_default=True, help="Pixels of a portrait.")
 @click.option("--photo-size", type=click.IntRange(64, 2048), default=320, show_default=True, help="Pixels of a photo.")
@@ -61,6 +62,7 @@ def command(
     matched_by: str,
     expressions: tuple[str, ...],
     classifiers: tuple[str, ...],
+    crop_margins: tuple[float, ...],
     model: str,
     size: int,
     photo_size: int,
@@ -97,8 +99,10 @@ def command(
     more: dict[str, Any] = {}
     if expressions:
         more["expressions"] = expressions
-    if classifiers:
-        more["classifiers"] = classifiers
+    if classifiers or crop_margins:
+        from morphsym.classifiers import bundled, with_margins
+
+        more["classifiers"] = tuple(with_margins(classifiers or bundled(), crop_margins or (1.0,)))
     study = studies.Study(
         model=model,
         fits=str(fits) if fits else None,

@@ -55,6 +55,24 @@ expression = click.option(
 classifier = click.option(
     "--classifier", "classifiers", multiple=True, help="A classifier's name; may be repeated.  [default: the bundled]"
 )
+
+
+def _factors(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    try:
+        found = tuple(float(x) for x in (value or "").split(",") if x.strip())
+    except ValueError:
+        raise click.BadParameter(f"expected numbers such as 0.9,1,1.15; got {value!r}") from None
+    if any(not 0.5 <= x <= 2 for x in found):
+        raise click.BadParameter(f"factors must lie between 0.5 and 2; got {value}")
+    return found
+
+
+crop_margins = click.option(
+    "--crop-margins",
+    callback=_factors,
+    metavar="0.9,1,1.15",
+    help="Repeat every classifier with its crop scaled by these factors, to see whether a result hangs on the crop.",
+)
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness.")
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 renderer = click.option("--renderer", default="auto", show_default=True, help="auto, or a rasteriser's name.")
