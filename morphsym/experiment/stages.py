@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -167,5 +169,10 @@ def ask(rendered: Rendered, classifiers: Sequence[Classifier]) -> tuple[list[Ans
     return answers, failures
 
 
+_alone = threading.Lock()
+
+
 def _logits(classifier: Classifier, images: Tensor, landmarks: Tensor) -> np.ndarray:
-    return classifier(images, landmarks).detach().cpu().numpy()
+    # Somebody's own Python function is not asked to be safe under several threads
+    with _alone if getattr(classifier.spec, "backend", "") == "python" else nullcontext():
+        return classifier(images, landmarks).detach().cpu().numpy()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -87,9 +88,11 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
         try:
             if self.address:
-                ray.init(address=self.address, log_to_driver=False, logging_level="error")
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                ray.init(num_cpus=self.workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+                ray.init(
+                    num_cpus=self.workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
         except (ConnectionError, RuntimeError, ValueError) as e:
             raise StoreError(f"no Ray cluster at {self.address or 'this machine'}: {str(e).splitlines()[0]}") from None
 
