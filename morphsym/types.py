@@ -156,6 +156,10 @@ class FaceFit:
     landmarks_478: np.ndarray | None = None  # (478, 2) float32, pixels
     blendshapes: Mapping[str, float] | None = None  # MediaPipe's scores by ARKit name
     note: str = ""  # what was done on loading and detecting, '; '-separated
+    converged: bool | None = None  # whether the solver came to rest; None where it did not run
+    quality: str = ""  # 'good', or what a person should look at, '; '-separated
+    measures: Mapping[str, float] | None = None  # fitting.measures, of the expression as it was fitted, mm
+    expression_fitted: np.ndarray | None = None  # (Ks,) float32 as fitted, where `expression` is its symmetric average
 
     @property
     def ok(self) -> bool:

@@ -147,7 +147,11 @@ def _contour_paths(
             direction = np.array([np.sin(turn * azimuth), 0.0, np.cos(turn * azimuth)])
             hit = _outermost(origin, direction, corner[near], edge1[near], edge2[near])
             if hit is None:  # a hole in the mesh: stay where the path was
-                triangles[c, s], weights[c, s], normals[c, s] = triangles[c, s - 1], weights[c, s - 1], normals[c, s - 1]
+                triangles[c, s], weights[c, s], normals[c, s] = (
+                    triangles[c, s - 1],
+                    weights[c, s - 1],
+                    normals[c, s - 1],
+                )
                 continue
             k, u, v = hit
             triangles[c, s], weights[c, s] = skin[near[k]], (1 - u - v, u, v)

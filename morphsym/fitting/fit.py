@@ -19,12 +19,14 @@ from ..errors import InputError, MorphsymError, UsageError
 from ..rendering.cameras import rotation_to_euler
 from ..types import EMOTIONS, FaceFit
 from . import detectors
-from .basis import landmark_basis
+from .basis import LandmarkBasis, landmark_basis
 from .detectors import KINDS, Detection, Detector, FileDetector
 from .images import Photo, load_array, load_photo
+from .measures import measures, symmetrized
 from .priors import expression_prior
-from .quality import check_detection, check_fit, landmark_sigma
-from .solver import Problem, solve
+from .quality import check_detection, check_fit, landmark_sigma, quality_flag
+from .same_person import solve_same_person
+from .solver import Problem, Solution, solve
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -59,6 +61,8 @@ def fit(
     *,
     device: str = "cpu",
     offline: bool = False,
+    same_person: bool = False,
+    symmetrize: bool = False,
 ) -> list[FaceFit]:
     """Fit ``model`` to the faces in ``images``.
 
@@ -68,11 +72,17 @@ def fit(
     'all'. ``expression``: the canonical emotion, one for all or one a photo; without it the emotion whose preset is
     nearest to the fitted expression is taken, and ``emotion_source`` says so.
 
+    ``same_person``: the photos all show one person, who gets one identity and an expression and pose a photo.
+    ``symmetrize``: ``expression`` becomes the average of the fitted one and its mirror image, the factual arm of a person who
+    is asymmetric already; the fitted one is kept as ``expression_fitted``, and the measures are of it.
+
     Raises :class:`UsageError` for wrong arguments; whatever is wrong with a single photo is a failed record.
     """
     from ..faces import load_model
 
     photos = _as_list(images)
+    if same_person and face != "largest":
+        raise UsageError("same_person takes the largest face of every photo; face='all' would mix people")
     if face not in ("largest", "all"):
         raise UsageError(f"face must be 'largest' or 'all', got {face!r}")
     emotions = _emotions(expression, len(photos))
@@ -88,13 +98,13 @@ def fit(
     waiting: list[_Face] = []
 
     def flush() -> None:
-        results.extend(_solve_all(waiting, the_model, device))
+        results.extend(_finish(f, the_model, symmetrize) for f in _solve_all(waiting, the_model, device, same_person))
         waiting.clear()
 
     for i, source in enumerate(photos):
         faces = _find(source, i, given[i] if given else finder, face, the_model, emotions[i], names)
         waiting.extend(faces)
-        if len(waiting) >= BATCH:
+        if len(waiting) >= BATCH and not same_person:
             flush()
         if progress is not None:
             progress(i + 1, len(photos), faces[-1].blank.name)
@@ -140,42 +150,54 @@ def _find(
     return faces
 
 
-def _solve_all(faces: Sequence[_Face], model: MorphableModel, device: str) -> list[FaceFit]:
+def _solve_all(faces: Sequence[_Face], model: MorphableModel, device: str, same_person: bool) -> list[FaceFit]:
     """Solve the faces that have not failed, in batches of one kind of landmarks; order is kept."""
     results: dict[int, FaceFit] = {i: f.failed for i, f in enumerate(faces) if f.failed is not None}
-    for kind in KINDS:
-        todo = [i for i, f in enumerate(faces) if f.failed is None and f.detection is not None and f.detection.kind == kind]
-        for start in range(0, len(todo), BATCH):
-            part = todo[start : start + BATCH]
-            found = [d for i in part if (d := faces[i].detection) is not None]
-            results.update(zip(part, _solve([faces[i].blank for i in part], found, model, kind, device), strict=True))
+    found = {i: f.detection for i, f in enumerate(faces) if f.failed is None and f.detection is not None}
+    kinds = [k for k in KINDS if any(d.kind == k for d in found.values())]
+    if same_person and len(kinds) > 1:
+        raise UsageError("the photos of one person need landmarks of one kind; these are from different detectors")
+    for kind in kinds:
+        todo = [i for i in found if found[i].kind == kind]
+        parts = [todo[start : start + BATCH] for start in range(0, len(todo), BATCH)]
+        basis = landmark_basis(model, kind == "mediapipe").to(device)
+        blanks = [[faces[i].blank for i in part] for part in parts]
+        problems = [
+            _problem(blank, [found[i] for i in part], model, kind, device)
+            for blank, part in zip(blanks, parts, strict=True)
+        ]
+        solutions = solve_same_person(basis, problems) if same_person else [solve(basis, p) for p in problems]
+        for part, blank, problem, solution in zip(parts, blanks, problems, solutions, strict=True):
+            results.update(zip(part, _records(blank, model, basis, problem, solution), strict=True))
     return [results[i] for i in range(len(faces))]
 
 
-def _solve(
+def _problem(
     blanks: Sequence[FaceFit], found: Sequence[Detection], model: MorphableModel, kind: str, device: str
-) -> list[FaceFit]:
-    from ..faces import nearest_emotion
-
-    basis = landmark_basis(model, kind == "mediapipe").to(device)
-    prior = expression_prior(model, [d.blendshapes for d in found]).to(device)
-    pixels = torch.from_numpy(np.stack([d.landmarks68 for d in found])).to(device)
-    problem = Problem(
-        pixels=pixels,
+) -> Problem:
+    return Problem(
+        pixels=torch.from_numpy(np.stack([d.landmarks68 for d in found])).to(device),
         sigma=torch.from_numpy(np.stack([landmark_sigma(d) for d in found])).to(device),
         size=torch.tensor([[b.width, b.height] for b in blanks], dtype=torch.float64, device=device),
         focal=torch.full((len(blanks),), torch.nan, dtype=torch.float64, device=device),
-        prior=prior,
+        prior=expression_prior(model, [d.blendshapes for d in found]).to(device),
         slide=kind == "visible",
     )
-    solution = solve(basis, problem)
+
+
+def _records(
+    blanks: Sequence[FaceFit], model: MorphableModel, basis: LandmarkBasis, problem: Problem, solution: Solution
+) -> list[FaceFit]:
+    from ..faces import nearest_emotion
+
     identity = (solution.identity @ basis.to_identity.T).cpu().numpy()
-    expression = (solution.variables @ prior.tie.T).cpu().numpy()
-    error = (solution.projected - pixels).norm(dim=-1).mean(dim=-1)
-    eyes = (pixels[:, OUTER_EYES[0]] - pixels[:, OUTER_EYES[1]]).norm(dim=-1)
+    expression = (solution.variables @ problem.prior.tie.T).cpu().numpy()
+    error = (solution.projected - problem.pixels).norm(dim=-1).mean(dim=-1)
+    eyes = (problem.pixels[:, OUTER_EYES[0]] - problem.pixels[:, OUTER_EYES[1]]).norm(dim=-1)
     nme = (error / eyes).cpu().numpy()
     yaw, pitch, roll = (a.cpu().numpy() for a in rotation_to_euler(solution.R))
     R, t, focal = solution.R.cpu().numpy(), solution.t.cpu().numpy(), solution.focal.cpu().numpy()
+    weight, converged = solution.weight.cpu().numpy(), solution.converged.cpu().numpy()
     fits = []
     for i, blank in enumerate(blanks):
         coefficients = expression[i].astype(np.float32)
@@ -196,10 +218,24 @@ def _solve(
             roll=float(roll[i]),
             emotion=emotion,
             emotion_source=source,
+            converged=bool(converged[i]),
         )
         reason = check_fit(done)
+        done = replace(done, quality=reason or quality_flag(done, weight[i]))
         fits.append(replace(done, status="failed", reason=reason) if reason else done)
     return fits
+
+
+def _finish(fit: FaceFit, model: MorphableModel, symmetrize: bool) -> FaceFit:
+    """The measures, of what was fitted; then the symmetric average, where that is asked for."""
+    if not fit.ok:
+        return fit
+    fit = replace(fit, measures=measures(fit, model))
+    if not symmetrize:
+        return fit
+    average = symmetrized(fit.expression, model.sided.partner)
+    note = "; ".join(n for n in (fit.note, "expression averaged over both sides") if n)
+    return replace(fit, expression=average, expression_fitted=fit.expression, note=note)
 
 
 def _blank(source: Any, position: int, model: MorphableModel, emotion: str | None) -> FaceFit:
@@ -251,7 +287,7 @@ class Names:
 
 def clean_name(stem: str) -> str:
     """``stem`` as a file name that every system takes: letters, digits, ``. _ -``; at most 100 characters."""
-    return re.sub(r"[^\w.\-]+", "_", stem).strip("._") [:100] or "photo"
+    return re.sub(r"[^\w.\-]+", "_", stem).strip("._")[:100] or "photo"
 
 
 def _load(source: Any) -> Photo:

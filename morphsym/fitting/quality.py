@@ -16,6 +16,20 @@ MAX_OUTSIDE = 0.1
 MAX_NME = 0.08
 """A larger mean error means that the landmarks are not those of a face that the model can make."""
 
+DOUBTED = 0.25
+"""A landmark that the robust loss believes less than this (over 4σ away) counts as not fitting."""
+
+MAX_DOUBTED = 0.25
+"""Share of a part's landmarks that may be doubted before the part is flagged."""
+
+FAR_YAW, HIGH_NME, SMALL_FACE = 40.0, 0.035, 50.0
+"""Degrees, share of the outer eye distance, pixels between the outer eye corners: beyond them a fit is flagged, not rejected."""
+
+PARTS = {
+    "contour": slice(0, 17), "right brow": slice(17, 22), "left brow": slice(22, 27), "nose": slice(27, 36),
+    "right eye": slice(36, 42), "left eye": slice(42, 48), "mouth": slice(48, 68),
+}  # fmt: skip
+
 MAX_YAW = 65.0
 """Degrees; beyond it half of the landmarks are guesses."""
 
@@ -83,3 +97,29 @@ def check_fit(fit: FaceFit) -> str:
     if abs(fit.yaw) > MAX_YAW:
         return f"the head is turned too far: yaw {fit.yaw:.0f}°, expected at most {MAX_YAW:.0f}°"
     return ""
+
+
+def quality_flag(fit: FaceFit, weight: np.ndarray) -> str:
+    """'good', or what a person should look at before using this fit, '; '-separated.
+
+    ``weight (68,)``: how far the solver believed each landmark in the end (1 fully; 0 not at all). Landmarks that do not fit
+    the rest of the face are what a hand, hair or a mask before it leaves; a detector that *guesses* what is hidden
+    consistently is not caught by this.
+    """
+    flags = []
+    if not fit.converged:
+        flags.append("the solver did not come to rest")
+    for part, rows in PARTS.items():
+        doubted = int((weight[rows] < DOUBTED).sum())
+        if doubted >= max(2, round(MAX_DOUBTED * len(weight[rows]))):
+            flags.append(f"{part}: {doubted} of {len(weight[rows])} landmarks do not fit; is something in front of it?")
+    if abs(fit.yaw) > FAR_YAW:
+        flags.append(f"the far side is hardly seen (yaw {fit.yaw:+.0f}°)")
+    if fit.nme > HIGH_NME:
+        flags.append(f"a large landmark error ({100 * fit.nme:.1f} %)")
+    if fit.landmarks.shape == (68, 2) and (size := face_size(fit.landmarks)) < SMALL_FACE:
+        flags.append(f"a small face ({size:.0f} pixels between the outer eye corners)")
+    outside = float(((fit.landmarks < 0) | (fit.landmarks > (fit.width, fit.height))).any(axis=1).mean())
+    if outside > 0:
+        flags.append(f"cut off: {100 * outside:.0f} % of the landmarks lie outside the picture")
+    return "; ".join(flags) or "good"

@@ -51,6 +51,7 @@ class Problem:
     focal: Tensor  # (B,) known focal length, pixels; nan: unknown
     prior: ExpressionPrior
     slide: bool = True  # contour landmarks follow the visible silhouette
+    identity: Tensor | None = None  # (B, Kr) known identity: it is held
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,10 @@ def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, toleranc
     start, scale, data = prepare(joined, problem)
     low, high = bounds(joined, problem.prior)
     state, *_ = _levenberg_marquardt(joined, data, start, low, high, 10, 1e-3, pose_only=True)
-    state, energy, converged, used = _levenberg_marquardt(joined, data, state, low, high, iterations, tolerance)
+    held = problem.identity is not None
+    state, energy, converged, used = _levenberg_marquardt(
+        joined, data, state, low, high, iterations, tolerance, hold_identity=held
+    )
     image, points, _, _ = project(joined, data, state)
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
     tz = state.camera[:, 2].exp()
@@ -188,7 +192,7 @@ def _initial(basis: _Basis, problem: Problem, principal: Tensor) -> tuple[_State
     log_f = (precision * log_focal + d * (scale * DISTANCE_CM).log()) / (precision + d)
     f = log_f.exp()
     camera = torch.stack([offset[:, 0] / f, offset[:, 1] / f, log_f - scale.log(), log_f - scale.log()], dim=-1)
-    identity = basis.mean.new_zeros(batch, kr)
+    identity = basis.mean.new_zeros(batch, kr) if problem.identity is None else problem.identity.clone()
     return _State(identity, problem.prior.mean.clone(), R, camera), scale
 
 
@@ -279,9 +283,7 @@ def jacobian(basis: _Basis, state: _State, seen: Tensor, shape: Tensor | None) -
     return torch.cat([by_shape, pose], dim=-1)
 
 
-def _normal_equations(
-    basis: _Basis, data: _Data, state: _State, pose_only: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _normal_equations(basis: _Basis, data: _Data, state: _State, pose_only: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Energy ``(B,)``, half its gradient ``(B, P)`` and the Gauss–Newton matrix ``(B, P, P)``."""
     image, _, seen, shape = project(basis, data, state)
     residual = image - data.target
@@ -307,6 +309,35 @@ def _normal_equations(
     return energy(data, image, state), gradient, hessian
 
 
+def reduced_identity_equations(basis: LandmarkBasis, problem: Problem, solution: Solution) -> tuple[Tensor, Tensor]:
+    """What the landmarks say about the identity once a face's other unknowns have been eliminated.
+
+    Half the gradient ``(B, Kr)`` and the Gauss–Newton matrix ``(B, Kr, Kr)`` of the energy *without the identity's prior*, at
+    ``solution`` of ``problem``. Expression variables at a bound that the gradient pushes outwards count as fixed.
+    """
+    joined = join(basis, problem.prior)
+    _, scale, data = prepare(joined, problem)
+    low, high = bounds(joined, problem.prior)
+    tz = solution.t[:, 2]
+    camera = torch.stack(
+        [solution.t[:, 0] / tz, solution.t[:, 1] / tz, tz.log(), (solution.focal / scale).log()], dim=-1
+    )
+    state = _State(solution.identity, solution.variables, solution.R, camera)
+    _, gradient, hessian = _normal_equations(joined, data, state, False)
+    kr, kd = joined.identities, solution.variables.shape[-1]
+    gradient, hessian = gradient.clone(), hessian.clone()
+    gradient[:, :kr] -= state.identity
+    hessian[:, :kr, :kr] -= torch.eye(kr, dtype=hessian.dtype, device=hessian.device)
+    g = gradient[:, kr : kr + kd]
+    fixed = torch.zeros(len(gradient), hessian.shape[-1] - kr, dtype=torch.bool, device=gradient.device)
+    fixed[:, :kd] = ((solution.variables <= low[kr:]) & (g > 0)) | ((solution.variables >= high[kr:]) & (g < 0))
+    free = (~fixed).to(gradient)
+    own = hessian[:, kr:, kr:] * free[:, :, None] * free[:, None, :] + torch.diag_embed(1.0 - free)
+    cross = hessian[:, :kr, kr:] * free[:, None, :]
+    solved = torch.linalg.solve(own, torch.cat([cross.transpose(1, 2), (gradient[:, kr:] * free)[..., None]], dim=-1))
+    return gradient[:, :kr] - (cross @ solved[..., -1:])[..., 0], hessian[:, :kr, :kr] - cross @ solved[..., :-1]
+
+
 def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
     """The state moved by ``delta (B, P)`` (or ``(B, 7)``: pose only) and projected into the box."""
     kr, kd = state.identity.shape[-1], state.variables.shape[-1]
@@ -320,7 +351,7 @@ def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
 
 def _levenberg_marquardt(
     basis: _Basis, data: _Data, state: _State, low: Tensor, high: Tensor,
-    iterations: int, tolerance: float, pose_only: bool = False,
+    iterations: int, tolerance: float, pose_only: bool = False, hold_identity: bool = False,
 ) -> tuple[_State, Tensor, Tensor, Tensor]:  # fmt: skip
     """Minimise the energy of every face; returns the state, the energy, which converged and the iterations used."""
     batch = len(state.identity)
@@ -333,7 +364,7 @@ def _levenberg_marquardt(
     damping = torch.full((batch,), 1e-3, dtype=torch.float64, device=device)
     energy, gradient, hessian = _normal_equations(basis, data, state, pose_only)
     for iteration in range(iterations):
-        delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only)
+        delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only, hold_identity)
         trial = step(state, delta, low, high)
         new_energy, new_gradient, new_hessian = _normal_equations(basis, data, trial, pose_only)
         better = new_energy < energy
@@ -363,8 +394,9 @@ def _levenberg_marquardt(
 
 
 def _solve_step(
-    gradient: Tensor, hessian: Tensor, damping: Tensor, state: _State, low: Tensor, high: Tensor, pose_only: bool
-) -> Tensor:
+    gradient: Tensor, hessian: Tensor, damping: Tensor, state: _State, low: Tensor, high: Tensor, pose_only: bool,
+    hold_identity: bool = False,
+) -> Tensor:  # fmt: skip
     """The damped Gauss–Newton step ``(B, P)``; 0 for variables held at a bound."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     damped = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-12)
@@ -375,6 +407,8 @@ def _solve_step(
     lowest = torch.cat([low - x, -pose], dim=-1)  # of the step
     highest = torch.cat([high - x, pose], dim=-1)
     fixed = ((lowest >= 0) & (gradient > 0)) | ((highest <= 0) & (gradient < 0))
+    if hold_identity:
+        fixed[:, : state.identity.shape[-1]] = True
     delta = torch.zeros_like(gradient)
     for attempt in range(ACTIVE_SET_PASSES):
         free = (~fixed).to(gradient)

@@ -21,17 +21,19 @@ from ..experiment.atomic import ensure_folder, write_text, writing
 from ..types import FaceFit
 from .fit import Names, clean_name
 from .images import load_photo
+from .measures import MEASURES
 from .overlay import overlay
 
 FORMAT = 1
 """Version of the files; a folder with a larger one is refused."""
 
 COLUMNS = (
-    "photo", "name", "face", "status", "reason", "nme", "yaw", "pitch", "roll", "emotion", "emotion_source",
-    "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
+    "photo", "name", "face", "status", "reason", "nme", "converged", "quality", "yaw", "pitch", "roll", "emotion",
+    "emotion_source", *MEASURES, "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
 )  # fmt: skip
 
 _ARRAYS = {"identity": "f4", "expression": "f4", "K": "f8", "R": "f8", "t": "f8", "landmarks": "f4"}
+_OPTIONAL_ARRAYS = ("landmarks_478", "expression_fitted")
 
 
 def save_fits(
@@ -62,7 +64,11 @@ def save_fits(
 
 def table(fits: Sequence[FaceFit]) -> pd.DataFrame:
     """``fits.csv`` as a table: one row a face, :data:`COLUMNS`."""
-    rows = [{c: FORMAT if c == "format" else getattr(f, c) for c in COLUMNS} for f in fits]
+    rows = [
+        {c: (f.measures or {}).get(c, math.nan) if c in MEASURES else FORMAT if c == "format" else getattr(f, c)
+         for c in COLUMNS}
+        for f in fits
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -84,7 +90,9 @@ def load_fits(folder: str | Path) -> list[FaceFit]:
     except (ValueError, OSError) as e:
         raise StoreError(f"{listing} is damaged ({e}); run `morphsym fit` again") from None
     if missing := [c for c in ("name", "status", "format") if c not in rows.columns]:
-        raise StoreError(f"{listing} is not a list of fits: the column {missing[0]!r} is missing; run `morphsym fit` again")
+        raise StoreError(
+            f"{listing} is not a list of fits: the column {missing[0]!r} is missing; run `morphsym fit` again"
+        )
     if rows.empty:
         raise StoreError(f"{listing} lists no faces; run `morphsym fit PHOTO… -o {folder}` again")
     return [_load(folder, name) for name in rows["name"]]
@@ -95,7 +103,9 @@ def _load(folder: Path, name: str) -> FaceFit:
     if name != clean_name(name):
         raise StoreError(f"{folder / 'fits.csv'} is damaged: {name!r} is not a name that morphsym gives")
     if not path.is_file():
-        raise StoreError(f"{folder} is incomplete: fits.csv lists {name!r} but {path.name} is missing; run `morphsym fit` again")
+        raise StoreError(
+            f"{folder} is incomplete: fits.csv lists {name!r} but {path.name} is missing; run `morphsym fit` again"
+        )
     try:
         with np.load(path, allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files}
@@ -104,7 +114,9 @@ def _load(folder: Path, name: str) -> FaceFit:
     except Exception as e:
         raise StoreError(f"{path} is damaged ({type(e).__name__}); run `morphsym fit` again") from None
     if version > FORMAT:
-        raise StoreError(f"{path} is from a newer morphsym (format {version}, this one reads {FORMAT}); upgrade morphsym")
+        raise StoreError(
+            f"{path} is from a newer morphsym (format {version}, this one reads {FORMAT}); upgrade morphsym"
+        )
     try:
         return _from_arrays(header, arrays)
     except (KeyError, TypeError, ValueError) as e:
@@ -119,16 +131,20 @@ def _to_arrays(fit: FaceFit) -> dict[str, Any]:
         value = getattr(fit, field.name)
         if field.name in _ARRAYS:
             arrays[field.name] = np.asarray(value, dtype=_ARRAYS[field.name])
-        elif field.name == "landmarks_478":
+        elif field.name in _OPTIONAL_ARRAYS:
             if value is not None:
                 arrays[field.name] = np.asarray(value, dtype="f4")
         elif isinstance(value, float) and not math.isfinite(value):
             header[field.name] = None
-        elif field.name == "blendshapes":
-            header[field.name] = None if value is None else {k: float(v) for k, v in value.items()}
+        elif field.name in ("blendshapes", "measures"):
+            header[field.name] = None if value is None else {k: _finite(v) for k, v in value.items()}
         else:
             header[field.name] = list(value) if isinstance(value, tuple) else value
     return {"header": np.array(json.dumps(header, allow_nan=False)), **arrays}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceFit:
@@ -137,8 +153,10 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceF
         name = field.name
         if name in _ARRAYS:
             values[name] = arrays[name]
-        elif name == "landmarks_478":
+        elif name in _OPTIONAL_ARRAYS:
             values[name] = arrays.get(name)
+        elif name == "measures" and header.get(name) is not None:
+            values[name] = {k: math.nan if v is None else float(v) for k, v in header[name].items()}
         elif name in ("nme", "yaw", "pitch", "roll"):
             values[name] = float("nan") if header[name] is None else float(header[name])
         elif name == "expression_names":
@@ -146,7 +164,9 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceF
         elif name in header:
             values[name] = header[name]
     fit = FaceFit(**values)
-    if fit.ok and (len(fit.expression) != len(fit.expression_names) or fit.K.shape != (3, 3) or fit.landmarks.shape != (68, 2)):
+    if fit.ok and (
+        len(fit.expression) != len(fit.expression_names) or fit.K.shape != (3, 3) or fit.landmarks.shape != (68, 2)
+    ):
         raise ValueError("its arrays do not fit together")
     return fit
 

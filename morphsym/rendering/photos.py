@@ -139,7 +139,10 @@ class PhotoScene:
         self.camera, self.backend, self.model = camera, backend, model
         self.photo = unit.photo.astype(np.float32) / np.float32(255)  # (H, W, 3), as Rendered.images
         identity = torch.as_tensor(unit.identity, dtype=torch.float32, device=model.mean.device)[None]
-        expression = torch.as_tensor(unit.expression, dtype=torch.float32, device=model.mean.device)[None]
+        shown = unit.expression  # what the photo shows; with `fit --symmetrize` the unit's factual arm is another
+        if unit.fit is not None and unit.fit.expression_fitted is not None:
+            shown = unit.fit.expression_fitted
+        expression = torch.as_tensor(shown, dtype=torch.float32, device=model.mean.device)[None]
         self.fitted = model.forward(identity, expression)[0].detach().cpu()  # (V, 3)
         self.offset = torch.from_numpy(register(model, self.fitted.numpy(), unit))
         self._layers = layers(model)

@@ -81,7 +81,9 @@ def _one(model: MorphableModel, person: Any, i: int, rng: np.random.Generator, d
     expression = np.zeros(len(names), dtype=np.float32)
     reach = np.array([5.0, 3.0, 3.0]) if neutral else np.array([30.0, 10.0, 10.0])
     if not neutral:
-        expression = np.asarray(emotion_preset(model, emotion, rng, float(rng.uniform(0.5, 1))), dtype=np.float32).copy()
+        expression = np.asarray(
+            emotion_preset(model, emotion, rng, float(rng.uniform(0.5, 1))), dtype=np.float32
+        ).copy()
         added = list(MOVEMENTS.values())[int(rng.integers(len(MOVEMENTS)))]
         value = float(rng.uniform(0.3, 1))
         for side in ("left", "right"):
@@ -96,7 +98,12 @@ def _one(model: MorphableModel, person: Any, i: int, rng: np.random.Generator, d
     vertices = model.forward(torch.as_tensor(person.identity)[None], torch.as_tensor(expression)[None])
     background = tuple(float(v) for v in rng.uniform(0.1, 0.9, 3))
     picture, _ = render(
-        vertices, torch.as_tensor(model.faces), torch.as_tensor(person.albedo), camera, sample_lights(rng, 1), background
+        vertices,
+        torch.as_tensor(model.faces),
+        torch.as_tensor(person.albedo),
+        camera,
+        sample_lights(rng, 1),
+        background,
     )
     noisy = picture[0].permute(1, 2, 0).numpy() * 255 + rng.normal(size=(SIZE, SIZE, 3)) * 2
     buffer = io.BytesIO()
@@ -134,7 +141,13 @@ def load(path: Path) -> list[Sample]:
             if f"{i}.landmarks68" in z.files:
                 scores = dict(zip(z[f"{i}.score_names"].tolist(), z[f"{i}.scores"].tolist(), strict=True))
                 found = Detection(
-                    z[f"{i}.landmarks68"], z[f"{i}.box"], float("nan"), "mediapipe", z[f"{i}.landmarks478"], scores, "mediapipe"
+                    z[f"{i}.landmarks68"],
+                    z[f"{i}.box"],
+                    float("nan"),
+                    "mediapipe",
+                    z[f"{i}.landmarks478"],
+                    scores,
+                    "mediapipe",
                 )
             samples.append(Sample(
                 z[f"{i}.jpeg"].tobytes(), z[f"{i}.identity"], z[f"{i}.expression"], z[f"{i}.angles"],

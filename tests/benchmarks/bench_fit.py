@@ -50,7 +50,9 @@ def problem(model: Any, count: int, seed: int = 0) -> solver.Problem:
 def part(whole: solver.Problem, rows: slice) -> solver.Problem:
     """Some of the faces of a problem."""
     prior = replace(whole.prior, mean=whole.prior.mean[rows], precision=whole.prior.precision[rows])
-    return solver.Problem(whole.pixels[rows], whole.sigma[rows], whole.size[rows], whole.focal[rows], prior, whole.slide)
+    return solver.Problem(
+        whole.pixels[rows], whole.sigma[rows], whole.size[rows], whole.focal[rows], prior, whole.slide
+    )
 
 
 def lbfgs(basis: Any, one: solver.Problem, steps: int = 150) -> float:

@@ -104,7 +104,9 @@ def test_mediapipe_wants_rgb_uint8(mediapipe: Any) -> None:
 
 def test_missing_weights_say_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MORPHSYM_HOME", str(tmp_path))
-    with pytest.raises(MissingDependencyError, match=r"morphsym weights get mediapipe.*morphsym weights add mediapipe FILE"):
+    with pytest.raises(
+        MissingDependencyError, match=r"morphsym weights get mediapipe.*morphsym weights add mediapipe FILE"
+    ):
         detectors.get("mediapipe")
     with pytest.raises(MissingDependencyError, match=r"--offline forbids.*morphsym weights add mediapipe FILE"):
         detectors.get("mediapipe", offline=True)

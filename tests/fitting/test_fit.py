@@ -83,14 +83,13 @@ def test_mirrored_photo_gives_mirrored_coefficients(
         swap = z["mirror"]
     points = np.array(sample["landmarks_478"])[swap, :2] * [-1, 1] + [512, 0]
     scores = {
-        k.replace("Left", "#").replace("Right", "Left").replace("#", "Right"): v for k, v in sample["blendshapes"].items()
+        k.replace("Left", "#").replace("Right", "Left").replace("#", "Right"): v
+        for k, v in sample["blendshapes"].items()
     }
     from morphsym.fitting.detectors.base import box_of
     from morphsym.fitting.detectors.mediapipe import SUBSET_68
 
-    detection = Detection(
-        points[list(SUBSET_68)], box_of(points), 1.0, "file", points, scores, kind="mediapipe"
-    )
+    detection = Detection(points[list(SUBSET_68)], box_of(points), 1.0, "file", points, scores, kind="mediapipe")
     found = fit(np.ascontiguousarray(astronaut[:, ::-1]), makehuman, landmarks=[detection])[0]
     assert np.abs(makehuman.mirror_expression(found.expression) - fitted.expression).max() < 0.05
     assert found.yaw == pytest.approx(-fitted.yaw, abs=0.5)
@@ -181,7 +180,9 @@ def test_faces_largest_or_all(makehuman: MorphableModel, astronaut: np.ndarray, 
     first, second = fit(both, makehuman, face="all")
     assert (first.face, second.face) == (0, 1)
     assert first.name != second.name
-    assert np.linalg.norm(first.landmarks[36] - first.landmarks[45]) > np.linalg.norm(second.landmarks[36] - second.landmarks[45])
+    assert np.linalg.norm(first.landmarks[36] - first.landmarks[45]) > np.linalg.norm(
+        second.landmarks[36] - second.landmarks[45]
+    )
 
 
 def test_names_are_unique_and_clean(makehuman: MorphableModel, astronaut: np.ndarray, tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def made_up(
     rng = np.random.default_rng(seed)
     n = len(angles)
     identity = torch.from_numpy(rng.normal(size=(n, basis.identity.shape[-1])) * 0.7)
-    variables = torch.from_numpy(rng.uniform(0, 0.7, (n, prior.tie.shape[1])) * (rng.random((n, prior.tie.shape[1])) < 0.1))
+    variables = torch.from_numpy(
+        rng.uniform(0, 0.7, (n, prior.tie.shape[1])) * (rng.random((n, prior.tie.shape[1])) < 0.1)
+    )
     expression = variables @ prior.tie.T
     points = basis.mean + torch.einsum("ncr,br->bnc", basis.identity, identity)
     points = points + torch.einsum("ncr,br->bnc", basis.expression, expression)
@@ -130,7 +132,9 @@ def test_stays_in_the_box_and_is_stationary_inside(makehuman: MorphableModel) ->
     assert (found.variables <= prior.high + 1e-12).all()
     joined = solver.join(basis, prior)
     _, scale, data = solver.prepare(joined, problem(pixels, prior))
-    camera = torch.cat([found.t[:, :2] / found.t[:, 2:], found.t[:, 2:].log(), (found.focal / scale).log()[:, None]], -1)
+    camera = torch.cat(
+        [found.t[:, :2] / found.t[:, 2:], found.t[:, 2:].log(), (found.focal / scale).log()[:, None]], -1
+    )
     state = solver._State(found.identity, found.variables, found.R, camera)
     energy, gradient, hessian = solver._normal_equations(joined, data, state, pose_only=False)
     assert torch.allclose(energy, found.energy, rtol=1e-9)
@@ -185,7 +189,9 @@ def test_contour_slides_towards_the_camera_on_the_far_side_only(makehuman: Morph
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[40.0, 0, 0]]), 9)
     joined, data, state = pieces(basis, prior, pixels, slide=True)
     R = euler_to_rotation(40.0, 0.0, 0.0)
-    state = solver._State(state.identity * 0, state.variables * 0, R, torch.tensor([[0, 0, np.log(100.0), np.log(100.0)]]))
+    state = solver._State(
+        state.identity * 0, state.variables * 0, R, torch.tensor([[0, 0, np.log(100.0), np.log(100.0)]])
+    )
     points, _ = solver._points(joined, data, state)
     moved = (points[0] - basis.mean).norm(dim=-1).numpy()
     # Yaw +40: the subject's left cheek (landmarks 11 to 16) turns away from the camera.

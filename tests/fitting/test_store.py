@@ -111,7 +111,9 @@ def test_objects_are_not_unpickled(tmp_path: Path, fits: list[Any]) -> None:
         load_fits(tmp_path)
 
 
-def test_the_overlay_colours_the_subjects_sides(fits: list[Any], makehuman: MorphableModel, astronaut: np.ndarray) -> None:
+def test_the_overlay_colours_the_subjects_sides(
+    fits: list[Any], makehuman: MorphableModel, astronaut: np.ndarray
+) -> None:
     found = fits[0]
     grey = np.full_like(astronaut, 128)
     picture = overlay(found, grey, makehuman).astype(int)

@@ -84,11 +84,15 @@ def test_face_alignment_urls_are_those_of_the_package() -> None:
 
 def test_missing_is_said_with_the_command(home: Path) -> None:
     assert {s.state for s in weights.list_weights()} == {"missing"}
-    with pytest.raises(MissingDependencyError, match=r"run `morphsym weights get mediapipe`, or download it from https"):
+    with pytest.raises(
+        MissingDependencyError, match=r"run `morphsym weights get mediapipe`, or download it from https"
+    ):
         weights.path("mediapipe")
     with pytest.raises(MissingDependencyError, match=r"--offline forbids.*`morphsym weights add mediapipe FILE`"):
         weights.path("mediapipe", offline=True)
-    with pytest.raises(MissingDependencyError, match=r"download it from https://github.com.*`morphsym weights add ict FILE`"):
+    with pytest.raises(
+        MissingDependencyError, match=r"download it from https://github.com.*`morphsym weights add ict FILE`"
+    ):
         weights.get("ict")
     with pytest.raises(UsageError, match="unknown weights 'x'; known: mediapipe"):
         weights.path("x")

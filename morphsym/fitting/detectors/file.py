@@ -49,7 +49,9 @@ class FileDetector:
     def __call__(self, image: np.ndarray) -> list[Detection]:
         check_image(image)
         height, width = image.shape[:2]
-        stated = tuple(int(self._extra[k]) if k in self._extra else v for k, v in (("width", width), ("height", height)))
+        stated = tuple(
+            int(self._extra[k]) if k in self._extra else v for k, v in (("width", width), ("height", height))
+        )
         if stated != (width, height):
             raise InputError(
                 f"{self.path}: the landmarks are for a picture of {stated[0]}×{stated[1]} pixels, "
@@ -57,7 +59,9 @@ class FileDetector:
             )
         low, high = self._points.min(axis=0), self._points.max(axis=0)
         if (high <= 2).all():
-            raise InputError(f"{self.path}: expected pixels, the coordinates look normalised (largest {high.max():.3g})")
+            raise InputError(
+                f"{self.path}: expected pixels, the coordinates look normalised (largest {high.max():.3g})"
+            )
         inside = ((self._points >= 0) & (self._points <= (width, height))).all(axis=1).mean()
         if inside < 0.5:
             raise InputError(

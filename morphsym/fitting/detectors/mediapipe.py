@@ -86,9 +86,7 @@ class MediaPipeDetector:
                 self._landmarker = _create(self._task, self._max_faces)
             # MediaPipe's own __del__ fails noisily when the interpreter is already going down.
             weakref.finalize(self, self._landmarker.close)
-        result = self._landmarker.detect(
-            mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        )
+        result = self._landmarker.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image)))
         height, width = image.shape[:2]
         detections = []
         for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True):

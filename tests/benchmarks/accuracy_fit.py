@@ -1,0 +1,246 @@
+"""How well asymmetry and geometry are recovered from pictures; the numbers of ``docs/accuracy.md``.
+
+Run as ``python -m tests.benchmarks.accuracy_fit`` (528 renders, half of them of each model, fitted with both models) or with
+``--quick`` (24). ICT-FaceKit is read from ``../shared/data``; ``--eos FOLDER`` adds the baseline eos-py, whose wheel
+brings no model: FOLDER is ``share/`` of https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use).
+Landmarks are detected by MediaPipe on the JPEG; see ``accuracy_data.py`` for what is rendered. Seeds are used nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from morphsym.faces import MorphableModel, load_model
+from morphsym.fitting import fit
+from morphsym.fitting.measures import face_vertices
+from morphsym.types import FaceFit
+
+from . import accuracy_data as data
+
+SEED, NEUTRAL_SEED = 2026, 99
+ICT = Path(__file__).resolve().parents[3] / "shared" / "data" / "face_models" / "ict_facekit.npz"
+
+
+def correlations(found: Sequence[Callable[[str], float] | None], truth: np.ndarray) -> list[float]:
+    """Pearson's r by movement; a failed fit counts as having seen no difference."""
+    values = np.array([[0.0 if f is None else f(m) for m in data.MOVEMENTS.values()] for f in found])
+    return [
+        float(np.corrcoef(values[:, k], truth[:, k])[0, 1]) if values[:, k].std() > 1e-9 else float("nan")
+        for k in range(truth.shape[1])
+    ]
+
+
+def of_fit(f: FaceFit) -> Callable[[str], float] | None:
+    """The fitted left–right difference of a movement."""
+    return (lambda m: data.difference(f.expression_names, f.expression, m)) if f.ok else None
+
+
+def of_scores(s: data.Sample) -> Callable[[str], float] | None:
+    """MediaPipe's own left–right difference; ``browInnerUp`` has no sides there."""
+    if s.detection is None:
+        return None
+    b = s.detection.blendshapes or {}
+    return lambda m: b.get(f"{m}Left", 0.0) - b.get(f"{m}Right", 0.0)
+
+
+EOS_MEASURE = {
+    "mouthSmile": ((54,), (48,), (0, 1)), "mouthFrown": ((54,), (48,), (0, -1)), "eyeBlink": ((43, 44), (37, 38), (0, -1)),
+    "browOuterUp": ((25, 26), (17, 18), (0, 1)), "browInnerUp": ((22,), (21,), (0, 1)), "browDown": ((23, 24), (19, 20), (0, -1)),
+}  # fmt: skip
+"""eos's Surrey model has no sided expressions: its difference is how much farther the fitted mesh's landmarks of one side lie in
+the direction of the movement than those of the other, in the mesh's own frame. A smile also pulls outwards; that the
+measure leaves out."""
+
+
+class Eos:
+    """eos-py's ``fit_shape_and_pose`` with the Surrey model on the same 68 landmarks."""
+
+    def __init__(self, share: Path) -> None:
+        import eos
+
+        self.eos = eos
+        model = eos.morphablemodel.load_model(str(share / "sfm_shape_3448.bin"))
+        shapes = eos.morphablemodel.load_blendshapes(str(share / "expression_blendshapes_3448.bin"))
+        self.model = eos.morphablemodel.MorphableModel(
+            model.get_shape_model(), shapes, color_model=eos.morphablemodel.PcaModel(), vertex_definitions=None,
+            texture_coordinates=model.get_texture_coordinates(),
+        )  # fmt: skip
+        self.mapper = eos.core.LandmarkMapper(str(share / "ibug_to_sfm.txt"))
+        self.edges = eos.morphablemodel.load_edge_topology(str(share / "sfm_3448_edge_topology.json"))
+        self.contour = eos.fitting.ContourLandmarks.load(str(share / "ibug_to_sfm.txt"))
+        self.model_contour = eos.fitting.ModelContour.load(str(share / "sfm_model_contours.json"))
+
+    def __call__(self, s: data.Sample) -> Callable[[str], float] | None:
+        if s.detection is None:
+            return None
+        points = [
+            self.eos.core.Landmark(str(i + 1), [float(x), float(y)]) for i, (x, y) in enumerate(s.detection.landmarks68)
+        ]
+        mesh, *_ = self.eos.fitting.fit_shape_and_pose(
+            self.model, points, self.mapper, data.SIZE, data.SIZE, self.edges, self.contour, self.model_contour
+        )
+        vertices = np.asarray(mesh.vertices)[:, :3]
+
+        def at(rows: tuple[int, ...]) -> np.ndarray:
+            return np.mean([vertices[int(self.mapper.convert(str(r + 1)))] for r in rows], axis=0)
+
+        def difference(movement: str) -> float:
+            left, right, (_, up) = EOS_MEASURE[movement]
+            return float(up * (at(left)[1] - at(right)[1]))
+
+        return difference
+
+
+def aligned_error(found: np.ndarray, true: np.ndarray) -> float:
+    """Mean distance in mm after the best rigid alignment (no scale) of ``(N, 3)`` cm."""
+    a, b = found - found.mean(axis=0), true - true.mean(axis=0)
+    u, _, vt = np.linalg.svd(a.T @ b)
+    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    return float(10 * np.linalg.norm(a @ turn - b, axis=1).mean())
+
+
+def cross_error(found: np.ndarray, surface: np.ndarray, normals: np.ndarray, rounds: int = 20) -> float:
+    """Mean distance in mm from ``found (N, 3)`` to the true surface, rigidly aligned by ICP; other vertices, other topology."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(surface)
+    a = found.copy()
+    for _ in range(rounds):
+        _, near = tree.query(a)
+        b = surface[near]
+        u, _, vt = np.linalg.svd((a - a.mean(0)).T @ (b - b.mean(0)))
+        turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+        a = (a - a.mean(0)) @ turn + b.mean(0)
+    _, near = tree.query(a)
+    return float(10 * np.abs(((a - surface[near]) * normals[near]).sum(axis=1)).mean())  # point to plane
+
+
+def vertices(model: MorphableModel, identity: np.ndarray, expression: np.ndarray | None = None) -> np.ndarray:
+    """(V, 3) cm."""
+    e = np.zeros(len(model.sided), dtype=np.float32) if expression is None else expression
+    v = model.forward(
+        torch.as_tensor(identity, dtype=torch.float32)[None], torch.as_tensor(e, dtype=torch.float32)[None]
+    )
+    return v[0].numpy().astype(np.float64)
+
+
+def geometry(
+    source: MorphableModel, target: MorphableModel, samples: Sequence[data.Sample], fits: Sequence[FaceFit]
+) -> dict[str, float]:
+    """Mean error of the face at rest in mm: of the fits, and of the mean face."""
+    from morphsym.rendering.shading import vertex_normals
+
+    rows = face_vertices(target)
+    error, mean_face = [], []
+    for s, f in zip(samples, fits, strict=True):
+        if not f.ok:
+            continue
+        true = vertices(source, s.identity)
+        pair = vertices(target, f.identity)[rows], vertices(target, np.zeros(target.n_identity))[rows]
+        if source is target:
+            e, m = (aligned_error(v, true[rows]) for v in pair)
+        else:
+            n = vertex_normals(torch.as_tensor(true, dtype=torch.float32)[None], torch.as_tensor(source.faces).long())[
+                0
+            ].numpy()
+            e, m = (cross_error(v, true, n) for v in pair)
+        error.append(e)
+        mean_face.append(m)
+    return {"fit": float(np.mean(error)), "mean face": float(np.mean(mean_face)), "faces": len(error)}
+
+
+def expression_error(
+    source: MorphableModel, samples: Sequence[data.Sample], fits: Sequence[FaceFit]
+) -> tuple[float, float]:
+    """Mean error in mm of the displacement field of the expression (same model), and the mean size of the true one."""
+    rows = face_vertices(source)
+    found, size = [], []
+    for s, f in zip(samples, fits, strict=True):
+        if f.ok:
+            none = np.zeros(source.n_identity)
+            rest = vertices(source, none)[rows]
+            true = vertices(source, none, s.expression)[rows] - rest
+            got = vertices(source, none, f.expression)[rows] - rest
+            found.append(10 * np.linalg.norm(got - true, axis=1).mean())
+            size.append(10 * np.linalg.norm(true, axis=1).mean())
+    return float(np.mean(found)), float(np.mean(size))
+
+
+def samples_of(model: MorphableModel, name: str, count: int, cache: Path | None, neutral: bool) -> list[data.Sample]:
+    """Rendered, or read from ``cache`` where an earlier run left them."""
+    path = cache / f"{name}_{'neutral' if neutral else 'test'}_{count}.npz" if cache else None
+    if path is not None and path.is_file():
+        return data.load(path)
+    samples = data.make(model, count, NEUTRAL_SEED if neutral else SEED, neutral)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data.save(path, samples)
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="24 renders in place of 528")
+    parser.add_argument("--eos", type=Path, help="share/ of the eos repository")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the renders for another run")
+    args = parser.parse_args()
+    count, neutral = (12, 4) if args.quick else (264, 40)
+    models = {"ICT": load_model(str(ICT)), "bundled": load_model("makehuman")}
+    eos = Eos(args.eos) if args.eos else None
+    show("render", "method", *data.MOVEMENTS)
+    everything: list[dict[str, Any]] = []
+    for name, source in models.items():
+        samples = samples_of(source, name, count, args.cache, False)
+        seen = [s for s in samples if s.detection is not None]
+        truth = np.array(
+            [[data.difference(source.sided.names, s.expression, m) for m in data.MOVEMENTS.values()] for s in seen]
+        )
+        rows: list[tuple[str, Any]] = [("MediaPipe's scores", correlations([of_scores(s) for s in seen], truth))]
+        if eos is not None:
+            rows.append(("eos-py (SFM)", correlations([eos(s) for s in seen], truth)))
+        extra = []
+        for other, target in models.items():
+            start = time.perf_counter()
+            fits = fit([s.pixels for s in seen], target, landmarks=[s.detection for s in seen])
+            spent = time.perf_counter() - start
+            rows.append((f"morphsym, {other}", correlations([of_fit(f) for f in fits], truth)))
+            good = [f for f in fits if f.ok]
+            nme = 100 * float(np.median([f.nme for f in good]))
+            extra.append(
+                f"{name} → {other}: {len(good)} of {len(samples)} fitted, landmark error {nme:.2f} % (median), {spent:.1f} s"
+            )
+            if source is target:
+                error, size = expression_error(source, seen, fits)
+                extra.append(
+                    f"{name} → {other}: expression error {error:.2f} mm; the true expression moves {size:.2f} mm"
+                )
+        for method, values in rows:
+            show(name, method, *(f"{v:.2f}" for v in values))
+            everything.append({"render": name, "method": method, **dict(zip(data.MOVEMENTS, values, strict=True))})
+        rest = [s for s in samples_of(source, name, neutral, args.cache, True) if s.detection is not None]
+        for other, target in models.items():
+            g = geometry(
+                source, target, rest, fit([s.pixels for s in rest], target, landmarks=[s.detection for s in rest])
+            )
+            extra.append(
+                f"{name} → {other}: rest {g['fit']:.2f} mm, mean face {g['mean face']:.2f} mm ({g['faces']:.0f} faces)"
+            )
+        print("\n".join(extra), flush=True)
+    print(json.dumps(everything))
+
+
+def show(*cells: str) -> None:
+    """One row of the table, Markdown."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
