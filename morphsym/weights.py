@@ -109,7 +109,9 @@ def list_weights() -> list[WeightStatus]:
 def instructions(name: str, offline: bool = False) -> str:
     """What to do to get ``name``, in one sentence."""
     entry = _entry(name)
-    by_hand = f"download it from {entry.urls[0] if entry.urls else entry.page} and run `morphsym weights add {name} FILE`"
+    by_hand = (
+        f"download it from {entry.urls[0] if entry.urls else entry.page} and run `morphsym weights add {name} FILE`"
+    )
     if not entry.urls:
         return by_hand
     if offline:

@@ -41,11 +41,15 @@ def renders(model: MorphableModel, detector: MediaPipeDetector, count: int, seed
         identity = rng.normal(size=model.n_identity) * 0.8
         expression = np.zeros(len(sided))
         for k in rng.choice(shapes, ACTIVE, replace=False):
-            expression[[k, int(sided.partner[k])]] = rng.uniform(0, 0.8) * (1 - rng.uniform(0, 1, 2) * (rng.random() < 0.5))
+            expression[[k, int(sided.partner[k])]] = rng.uniform(0, 0.8) * (
+                1 - rng.uniform(0, 1, 2) * (rng.random() < 0.5)
+            )
         yaw, pitch, roll = rng.uniform(-YAW, YAW), rng.uniform(-PITCH, PITCH), rng.uniform(-ROLL, ROLL)
         cameras = portrait_camera(SIZE, rng.uniform(60, 110), 24.0, yaw, pitch, roll)
         mesh = model.forward(*(torch.tensor(c, dtype=torch.float32)[None] for c in (identity, expression)))
-        picture, _ = render(mesh, torch.as_tensor(model.faces), torch.as_tensor(model.albedo), cameras, default_lights(1))
+        picture, _ = render(
+            mesh, torch.as_tensor(model.faces), torch.as_tensor(model.albedo), cameras, default_lights(1)
+        )
         pixels = (picture[0].permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
         found = detector(pixels)
         if not found or found[0].landmarks478 is None:

@@ -30,6 +30,7 @@ def kernel(function: F) -> F:
     except RuntimeError:  # numba found no writable cache folder (a read-only install without a home)
         return cast(F, numba.njit(**options)(function))
 
+
 _limit = threading.local()
 
 
