@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from morphsym_cli.faces import command
+from morphsym_cli import cli
 from PIL import Image
 
 from morphsym.errors import UsageError
@@ -49,21 +49,21 @@ def test_a_model_without_named_shapes(tmp_path: Path) -> None:
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MORPHSYM_HOME", str(tmp_path))
     run = CliRunner()
-    listed = run.invoke(command, ["list"])
+    listed = run.invoke(cli, ["faces", "list"])
     assert listed.exit_code == 0
     assert "there    bundled head" in listed.output
     assert "flame.is.tue.mpg.de" in listed.output
-    names = [e["name"] for e in json.loads(run.invoke(command, ["list", "--json"]).output)]
+    names = [e["name"] for e in json.loads(run.invoke(cli, ["faces", "list", "--json"]).output)]
     assert names == ["makehuman", "ict", "flame", "bfm2009", "bfm2017", "bfm2019", "sfm", "gnm"]
-    shown = json.loads(run.invoke(command, ["show", "--json"]).output)
+    shown = json.loads(run.invoke(cli, ["faces", "show", "--json"]).output)
     assert shown["expression shapes"] == 52
     assert shown["sided shapes"] == len(load_model().sided)
     src = official.source()
     path = official.eos_bin(tmp_path / "m.bin", src, names=["happy", "pucker"])
-    added = run.invoke(command, ["add", "sfm", str(path)])
+    added = run.invoke(cli, ["faces", "add", "sfm", str(path)])
     assert added.exit_code == 0, added.output
     assert (tmp_path / "faces" / "sfm.bin").read_bytes() == path.read_bytes()
     out = tmp_path / "deep" / "sheet.png"
     args = ["sheet", "-o", str(out), "--people", "1", "--size", "64", "--expression", "surprise", "--side", "both"]
-    assert run.invoke(command, args).exit_code == 0
+    assert run.invoke(cli, ["faces", *args]).exit_code == 0
     assert Image.open(out).size == (74 + 64, 18 + 64)
