@@ -59,16 +59,23 @@ class Cameras:
 
 @dataclass(frozen=True, eq=False)
 class Lights:
-    """A batch of simple lights: ``radiance = ambient + intensity * max(0, normal · direction)``, in linear RGB.
+    """A batch of lights, in linear RGB: ``radiance = albedo * (ambient + environment + directional + points) + shine``.
 
-    ``direction`` points from the face to the light in the *camera* frame (+x right, +y down, +z forward), so a light
-    above and behind the camera is ``(0, -0.5, -0.87)``. ``specular`` scales a Blinn–Phong skin highlight.
+    Positions and directions are in the *camera* frame (+x right, +y down, +z forward), seen from the face: a light
+    above and behind the camera has the direction ``(0, -0.5, -0.87)``. ``directional`` is ``intensity * max(0, n·l)``;
+    a point light gives the same times ``(100 cm / distance)**2``. ``sh`` are the environment's radiance in real
+    orthonormal spherical harmonics; a constant environment of radiance c is ``sh[0] = c * sqrt(4 pi)`` and lights like
+    an ``ambient`` of c. ``specular`` scales a Blinn–Phong skin highlight of the directional and the point lights.
+    See :mod:`morphsym.rendering.lights`.
     """
 
     ambient: Tensor  # (B, 3) float32, linear, >= 0
     direction: Tensor  # (B, 3) float32, unit length
     intensity: Tensor  # (B, 3) float32, linear, >= 0
     specular: Tensor  # (B,) float32, >= 0
+    sh: Tensor | None = None  # (B, 9, 3) float32, linear; order (l, m) = 00, 1-1, 10, 11, 2-2, 2-1, 20, 21, 22
+    position: Tensor | None = None  # (B, P, 3) float32, cm
+    power: Tensor | None = None  # (B, P, 3) float32, linear, >= 0: a point light's intensity at 100 cm
 
     def __len__(self) -> int:
         return int(self.ambient.shape[0])

@@ -1,9 +1,10 @@
 """Shading in torch: the same formulas as the fused CPU path, differentiable, for any backend's fragments.
 
-A vertex is lit in linear RGB by ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0,
-n·h)**32`` (Lambert; Blinn 1977), with area-weighted normals ``n``, and the radiance is interpolated over its triangles:
-the meshes here have triangles of a few pixels, so that lighting every pixel instead changes nothing that can be seen.
-Back faces get ``BACK_LIGHT`` of the ambient light only.
+A vertex is lit in linear RGB by ``albedo * (ambient + environment + intensity * max(0, n·l)) + specular * intensity *
+max(0, n·h)**32`` (Lambert; Blinn 1977; :mod:`.lights` for the environment and point lights), with area-weighted normals
+``n``, and the radiance is interpolated over its triangles: the meshes here have triangles of a few pixels, so that
+lighting every pixel instead changes nothing that can be seen. Back faces get ``BACK_LIGHT`` of the ambient light and of
+the environment's mean only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch.nn.functional import normalize
 
 from ..types import Cameras, Fragments, Lights
 from . import cameras as cams
-from .backends.numba_kernels import BACK_LIGHT, SHININESS_SQUARINGS
+from . import lights as lamps
+from .backends.numba_kernels import BACK_LIGHT, NEAREST, POINT_DISTANCE, SHININESS_SQUARINGS
 from .color import linear_to_srgb, srgb_to_linear
 
 SHININESS = 2**SHININESS_SQUARINGS
@@ -36,17 +38,41 @@ def light_vertices(
     vertices: Tensor, normals: Tensor, albedo: Tensor, cameras: Cameras, lights: Lights
 ) -> tuple[Tensor, Tensor]:
     """Linear radiance of vertices seen from the front and from the back, (B, V, 3) each; ``albedo`` is linear."""
-    R = cameras.R.to(vertices)
-    n = normals @ R.transpose(1, 2)
-    view = normalize(-cams.to_camera(cameras, vertices), dim=-1)
-    light = lights.direction.to(vertices)[:, None]
-    intensity, ambient = lights.intensity.to(vertices)[:, None], lights.ambient.to(vertices)[:, None]
+    lit, gloss, inside = light_parts(vertices, normals, cameras, lights)
+    return albedo * lit + gloss, (albedo * inside).expand_as(lit)
+
+
+def light_parts(vertices: Tensor, normals: Tensor, cameras: Cameras, lights: Lights) -> tuple[Tensor, Tensor, Tensor]:
+    """What reaches the vertices: light that the albedo takes part of and highlights (B, V, 3), and the inside (B, 1, 3).
+
+    Seen from the front a surface of linear ``albedo`` shows ``albedo * lit + gloss``, from the back ``albedo * inside``.
+    """
+    n = normals @ cameras.R.to(vertices).transpose(1, 2)
+    place = cams.to_camera(cameras, vertices)
+    view = normalize(-place, dim=-1)
+    inside = lights.ambient.to(vertices)[:, None]
+    intensity = lights.intensity.to(vertices)[:, None]
+    diffuse, shine = _lamp(n, view, lights.direction.to(vertices)[:, None])
+    lit, gloss = inside + intensity * diffuse, intensity * shine
+    if lights.sh is not None:
+        sh = lights.sh.to(vertices)
+        lit = lit + lamps.environment_light(n, sh)
+        inside = inside + (sh[:, :1] * lamps.SCALES[0].to(sh)).clamp(min=0)
+    if lights.position is not None and lights.power is not None:
+        for position, power in zip(lights.position.to(vertices).unbind(1), lights.power.to(vertices).unbind(1)):
+            way = position[:, None] - place
+            squared = (way * way).sum(-1, keepdim=True)
+            fall = POINT_DISTANCE**2 / squared.clamp(min=NEAREST**2)
+            diffuse, shine = _lamp(n, view, normalize(way, dim=-1))
+            lit, gloss = lit + power[:, None] * fall * diffuse, gloss + power[:, None] * fall * shine
+    return lit, lights.specular.to(vertices)[:, None, None] * gloss, inside * BACK_LIGHT
+
+
+def _lamp(n: Tensor, view: Tensor, light: Tensor) -> tuple[Tensor, Tensor]:
+    """Lambert's cosine and Blinn's highlight (B, V, 1) of unit normals, and directions to the camera and the light."""
     diffuse = (n * light).sum(-1, keepdim=True).clamp(min=0)
     half = normalize(light + view, dim=-1)
-    shine = (n * half).sum(-1, keepdim=True).clamp(min=0) ** SHININESS * (diffuse > 0)
-    shine = shine * lights.specular.to(vertices)[:, None, None]
-    front = albedo * (ambient + intensity * diffuse) + intensity * shine
-    return front, (albedo * ambient * BACK_LIGHT).expand_as(front)
+    return diffuse, (n * half).sum(-1, keepdim=True).clamp(min=0) ** SHININESS * (diffuse > 0)
 
 
 def faces_front(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:

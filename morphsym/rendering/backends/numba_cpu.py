@@ -13,6 +13,7 @@ from ...errors import RenderError
 from ...types import Cameras, Fragments, Lights
 from .. import cameras as cams
 from .. import color
+from .. import lights as lamps
 from . import numba_kernels as kernels
 from ._compile import run, threads
 
@@ -72,8 +73,7 @@ def render(
         bad = kernels.project(points[b], K[b], R[b], t[b], screen)
         if bad < 0:
             kernels.vertex_normals(points[b], triangles, normals)
-            ambient, direction, intensity, specular = (x[b] for x in light)
-            lamp = (ambient, direction, intensity, specular)
+            lamp = tuple(x[b] for x in light)
             kernels.light_vertices(points[b], normals, paints[b], R32[b], t32[b], *lamp, radiance)
         return bad, screen, radiance
 
@@ -123,8 +123,13 @@ def _matrices(cameras: Cameras, dtype: type = np.float64) -> tuple[np.ndarray, n
     return K, R, t
 
 
-def _fields(lights: Lights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return lights.ambient, lights.direction, lights.intensity, lights.specular
+def _fields(lights: Lights) -> tuple[Tensor, ...]:
+    """What the kernel takes, in its order; what is not there has no rows."""
+    n = len(lights)
+    none = torch.zeros(n, 0, 3)
+    sh = none if lights.sh is None else lights.sh * lamps.SCALES.to(lights.sh)[:, None]
+    position, power = (none, none) if lights.position is None else (lights.position, lights.power)
+    return lights.ambient, lights.direction, lights.intensity, lights.specular, sh, position, power  # type: ignore[return-value]
 
 
 def _bands(height: int, samples_per_row: int, batch: int) -> list[tuple[int, int]]:

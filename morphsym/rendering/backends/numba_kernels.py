@@ -24,6 +24,8 @@ TIE = 1e-300  # an edge function must reach this where a tie is excluded: above 
 SHININESS_SQUARINGS = 5  # Blinn-Phong exponent 2**5 = 32
 LANES = 8  # pixels tested together
 INDEX_MASK = (1 << 24) - 1  # bits of a z-buffer key that hold the triangle; 28 bits of the depth's mantissa remain
+POINT_DISTANCE = 100.0  # cm, where a point light's power is its intensity
+NEAREST = 1.0  # cm: a point light that is nearer to the skin gets no brighter
 MOST = 1.0 / NEAR  # largest inverse depth
 BACK_LIGHT = 0.5  # back faces (the inside of the head) see this share of the ambient light and no lamp
 
@@ -248,38 +250,82 @@ def vertex_normals(vertices, faces, normals):
 
 
 @kernel
-def light_vertices(vertices, normals, albedo, R, t, ambient, direction, intensity, specular, radiance):
+def _shine(mx, my, mz, lx, ly, lz, vx, vy, vz):
+    """``max(0, n·h)**32`` of the normal m, the unit directions l to the light and v to the camera (Blinn 1977)."""
+    zero = np.float32(0.0)
+    hx, hy, hz = lx + vx, ly + vy, lz + vz
+    h2 = hx * hx + hy * hy + hz * hz
+    if h2 <= zero:
+        return zero
+    shine = max(zero, mx * hx + my * hy + mz * hz) / np.sqrt(h2)
+    for _ in range(SHININESS_SQUARINGS):
+        shine *= shine
+    return shine
+
+
+@kernel
+def light_vertices(
+    vertices, normals, albedo, R, t, ambient, direction, intensity, specular, sh, position, power, radiance
+):
     """Linear ``radiance`` (V, 6) float32 of each vertex: RGB seen from its front, and RGB seen from its back.
 
-    Front: ``albedo * (ambient + intensity * max(0, n·l)) + specular * intensity * max(0, n·h)**32`` (Blinn 1977) with
-    ``h`` halfway between the light and the camera. Back: ``albedo * ambient * BACK_LIGHT``, the dark inside of a head.
-    ``albedo`` is linear.
+    Front: ``albedo * (ambient + environment + intensity * max(0, n·l) + points) + specular * (shine of the lamps)``,
+    see :mod:`morphsym.rendering.lights` for the formulas. Back: ``albedo * (ambient + mean of the environment) *
+    BACK_LIGHT``, the dark inside of a head. ``albedo`` is linear. ``sh`` (0 or 9, 3) is the environment, scaled to
+    coefficients of :func:`morphsym.rendering.lights.basis`; ``position`` and ``power`` (P, 3) are the point lights.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     lx, ly, lz = direction[0], direction[1], direction[2]
+    lit, gloss = np.empty(3, np.float32), np.empty(3, np.float32)
+    inside = np.empty(3, np.float32)
+    for k in range(3):
+        inside[k] = ambient[k]
+        if sh.shape[0] > 0:
+            inside[k] += max(zero, sh[0, k])
     for v in range(vertices.shape[0]):
         x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
         nx, ny, nz = normals[v, 0], normals[v, 1], normals[v, 2]
-        # normal and view direction in the camera frame, where the light is given
+        # normal, position and view direction in the camera frame, where the light is given
         mx = R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz
         my = R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz
         mz = R[2, 0] * nx + R[2, 1] * ny + R[2, 2] * nz
-        vx = -(R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + t[0])
-        vy = -(R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + t[1])
-        vz = -(R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + t[2])
-        d = one / np.sqrt(vx * vx + vy * vy + vz * vz)
-        hx, hy, hz = lx + vx * d, ly + vy * d, lz + vz * d
+        cx = R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + t[0]
+        cy = R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + t[1]
+        cz = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + t[2]
+        d = -one / np.sqrt(cx * cx + cy * cy + cz * cz)
+        vx, vy, vz = cx * d, cy * d, cz * d
         diffuse = max(zero, mx * lx + my * ly + mz * lz)
         shine = zero
-        h2 = hx * hx + hy * hy + hz * hz
-        if diffuse > zero and h2 > zero:
-            shine = max(zero, mx * hx + my * hy + mz * hz) / np.sqrt(h2)
-            for _ in range(SHININESS_SQUARINGS):
-                shine *= shine
-            shine *= specular
+        if diffuse > zero:
+            shine = _shine(mx, my, mz, lx, ly, lz, vx, vy, vz)
         for k in range(3):
-            radiance[v, k] = albedo[v, k] * (ambient[k] + intensity[k] * diffuse) + intensity[k] * shine
-            radiance[v, 3 + k] = albedo[v, k] * ambient[k] * np.float32(BACK_LIGHT)
+            lit[k] = ambient[k] + intensity[k] * diffuse
+            gloss[k] = intensity[k] * shine
+        if sh.shape[0] > 0:
+            for k in range(3):
+                e = (
+                    sh[0, k] + sh[1, k] * my + sh[2, k] * mz + sh[3, k] * mx + sh[4, k] * mx * my
+                    + sh[5, k] * my * mz + sh[6, k] * (np.float32(3.0) * mz * mz - one)
+                    + sh[7, k] * mx * mz + sh[8, k] * (mx * mx - my * my)
+                )  # fmt: skip
+                lit[k] += max(zero, e)
+        for p in range(position.shape[0]):
+            px, py, pz = position[p, 0] - cx, position[p, 1] - cy, position[p, 2] - cz
+            d2 = px * px + py * py + pz * pz
+            if d2 <= zero:
+                continue
+            s = one / np.sqrt(d2)
+            px, py, pz = px * s, py * s, pz * s
+            diffuse = mx * px + my * py + mz * pz
+            if diffuse > zero:
+                fall = np.float32(POINT_DISTANCE * POINT_DISTANCE) / max(d2, np.float32(NEAREST * NEAREST))
+                shine = fall * _shine(mx, my, mz, px, py, pz, vx, vy, vz)
+                for k in range(3):
+                    lit[k] += power[p, k] * fall * diffuse
+                    gloss[k] += power[p, k] * shine
+        for k in range(3):
+            radiance[v, k] = albedo[v, k] * lit[k] + specular * gloss[k]
+            radiance[v, 3 + k] = albedo[v, k] * inside[k] * np.float32(BACK_LIGHT)
 
 
 @kernel
