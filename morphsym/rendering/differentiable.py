@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..types import Cameras, Fragments, Lights
-from . import backends, color, shading
+from . import backends, color, shading, textures
 from . import cameras as cams
 from .backends._compile import kernel, run
 
@@ -271,8 +271,9 @@ def render(
     background: Tensor | tuple[float, float, float] = (0.5, 0.5, 0.5),
     backend: str = "auto",
     across: Tensor | None = None,
+    texture: textures.Texture | None = None,
 ) -> Tensor:
-    """Images (B, 3, H, W) sRGB, differentiable in vertices, albedo, cameras, lights and background; CPU.
+    """Images (B, 3, H, W) sRGB, differentiable in vertices, albedo, texture, cameras, lights and background; CPU.
 
     Arguments as for :func:`morphsym.rendering.render`, in the dtype of ``vertices``; one sample a pixel with analytic
     edge antialiasing. ``across`` saves finding the mesh's :func:`neighbours` again at every call.
@@ -281,14 +282,18 @@ def render(
     faces = faces.long()
     fragments = backends.get(backend).rasterize(vertices.detach(), faces, _detached(cameras))
     behind = torch.as_tensor(background).to(vertices).expand(batch, 3)
-    paint = color.srgb_to_linear(albedo.to(vertices)).expand(batch, -1, 3)
     points = image_points(cameras, vertices)
-    front, back = shading.light_vertices(vertices, shading.vertex_normals(vertices, faces), paint, cameras, lights)
-    both = Interpolate.apply(points, torch.cat([front, back], -1), faces, fragments.triangle)
     covered = fragments.triangle >= 0
-    index = fragments.triangle.clamp(min=0).long().flatten(1)
-    seen = shading.faces_front(vertices.detach(), faces, _detached(cameras)).gather(1, index).reshape(covered.shape)
-    light = torch.where(seen[..., None], both[..., :3], both[..., 3:])
+    if texture is not None:
+        textures.validate(texture, batch, len(faces))
+        light = textures.shade(fragments.triangle, vertices, faces, albedo, cameras, lights, texture)
+    else:
+        paint = color.srgb_to_linear(albedo.to(vertices)).expand(batch, -1, 3)
+        front, back = shading.light_vertices(vertices, shading.vertex_normals(vertices, faces), paint, cameras, lights)
+        both = Interpolate.apply(points, torch.cat([front, back], -1), faces, fragments.triangle)
+        index = fragments.triangle.clamp(min=0).long().flatten(1)
+        seen = shading.faces_front(vertices.detach(), faces, _detached(cameras)).gather(1, index).reshape(covered.shape)
+        light = torch.where(seen[..., None], both[..., :3], both[..., 3:])
     light = torch.where(covered[..., None], light, color.srgb_to_linear(behind)[:, None, None])
     light = antialias(light, fragments, points, faces, neighbours(faces) if across is None else across)
     return color.linear_to_srgb(light).permute(0, 3, 1, 2)

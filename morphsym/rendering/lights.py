@@ -214,14 +214,14 @@ def join(lights: Sequence[Lights]) -> Lights:
     """One batch out of several. Those without an environment or with fewer point lights get dark ones."""
     if not lights:
         raise RenderError("there are no lights to join")
-    parts = [torch.cat([getattr(x, k) for x in lights]) for k in FIELDS]
+    ambient, direction, intensity, specular = (torch.cat([getattr(x, k) for x in lights]) for k in FIELDS)
     sh = position = power = None
     if any(x.sh is not None for x in lights):
         sh = torch.cat([torch.zeros(len(x), 9, 3) if x.sh is None else x.sh for x in lights])
     most = max(0 if x.position is None else x.position.shape[1] for x in lights)
     if most:
         position, power = (torch.cat([_padded(x, getattr(x, k), most) for x in lights]) for k in ("position", "power"))
-    return Lights(*parts, sh, position, power)
+    return Lights(ambient, direction, intensity, specular, sh, position, power)
 
 
 def _padded(lights: Lights, value: Tensor | None, most: int) -> Tensor:
@@ -231,8 +231,10 @@ def _padded(lights: Lights, value: Tensor | None, most: int) -> Tensor:
 
 def select(lights: Lights, index: Tensor | np.ndarray | list[int] | slice) -> Lights:
     """The lights at ``index``, which keeps the batch dimension."""
-    values = (getattr(lights, k) for k in (*FIELDS, *OPTIONAL))
-    return Lights(*(None if x is None else x[index] for x in values))
+    optional = {k: None if getattr(lights, k) is None else getattr(lights, k)[index] for k in OPTIONAL}
+    return Lights(
+        lights.ambient[index], lights.direction[index], lights.intensity[index], lights.specular[index], **optional
+    )
 
 
 def validate(lights: Lights, batch: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..errors import RenderError
 from ..types import Cameras, Fragments, Lights
-from . import backends, shading
+from . import backends, shading, textures
 from . import cameras as cams
 from . import lights as lamps
 
@@ -39,6 +40,7 @@ def render(
     background: Tensor | tuple[float, float, float] = (0.5, 0.5, 0.5),
     backend: str = "auto",
     samples: int = SAMPLES,
+    texture: textures.Texture | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Shaded pictures of meshes with smooth normals: images (B, 3, H, W) float32 sRGB in [0, 1], and coverage (B,).
 
@@ -46,7 +48,8 @@ def render(
     (B, V, 3) sRGB in [0, 1]; ``cameras`` and ``lights`` of 1 or B; ``background`` (3,) or (B, 3) sRGB. ``samples`` a
     pixel, 1, 4, 9 or 16, on a regular grid, averaged in linear light. Coverage is the share of samples that see the
     mesh. Light is as :class:`morphsym.types.Lights` says; back faces, the inside of the head seen through its openings,
-    get half of the ambient light only. Raises :class:`RenderError` as :func:`rasterize` does.
+    get half of the ambient light only. ``texture`` replaces the albedo of the triangles that it covers; it takes the
+    backend's fragments and shades them in torch, slower than without. Raises :class:`RenderError` as :func:`rasterize` does.
     """
     vertices, faces = _mesh(vertices, faces)
     batch = len(vertices)
@@ -57,7 +60,11 @@ def render(
     paint = _rows("albedo", torch.as_tensor(albedo, dtype=torch.float32), (vertices.shape[1], 3), batch)
     behind = _rows("background", torch.as_tensor(background, dtype=torch.float32), (3,), batch)
     chosen = backends.get(backend)
-    draw = chosen.fused or shading.render_fragments(chosen.rasterize)
+    if texture is not None:
+        textures.validate(texture, batch, len(faces))
+        draw = shading.render_fragments(chosen.rasterize, partial(textures.shade, texture=texture))
+    else:
+        draw = chosen.fused or shading.render_fragments(chosen.rasterize)
     images, coverage = draw(vertices, faces, paint, cameras, lights, behind, math.isqrt(samples))
     return images, coverage
 

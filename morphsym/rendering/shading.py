@@ -104,8 +104,13 @@ def shade(
     return torch.where(seen, interpolate(front, faces, fragments), interpolate(back, faces, fragments))
 
 
-def render_fragments(rasterize: Callable[[Tensor, Tensor, Cameras], Fragments]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """``render`` for a backend that has no fused path; the returned function takes the same, checked, arguments."""
+def render_fragments(
+    rasterize: Callable[[Tensor, Tensor, Cameras], Fragments], textured: Callable[..., Tensor] | None = None
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """``render`` for a backend that has no fused path; the returned function takes the same, checked, arguments.
+
+    ``textured`` shades in place of :func:`shade`, from the fragments' triangles and the same other arguments.
+    """
 
     def draw(
         vertices: Tensor,
@@ -121,7 +126,10 @@ def render_fragments(rasterize: Callable[[Tensor, Tensor, Cameras], Fragments]) 
         faces = faces.to(vertices.device)
         covered = (fragments.triangle >= 0)[..., None]
         behind = background.to(vertices).expand(len(vertices), 3)
-        light = shade(fragments, vertices, faces, albedo, cameras, lights)
+        if textured is None:
+            light = shade(fragments, vertices, faces, albedo, cameras, lights)
+        else:
+            light = textured(fragments.triangle.to(vertices.device), vertices, faces, albedo, fine, lights)
         light = torch.where(covered, light, srgb_to_linear(behind)[:, None, None])
         pooled = torch.nn.functional.avg_pool2d(light.permute(0, 3, 1, 2), side)
         share = torch.nn.functional.avg_pool2d(covered.permute(0, 3, 1, 2).to(vertices), side)

@@ -73,7 +73,8 @@ def render(
         bad = kernels.project(points[b], K[b], R[b], t[b], screen)
         if bad < 0:
             kernels.vertex_normals(points[b], triangles, normals)
-            lamp = tuple(x[b] for x in light)
+            ambient, direction, intensity, specular, sh, position, power = (x[b] for x in light)
+            lamp = (ambient, direction, intensity, specular, sh, position, power)
             kernels.light_vertices(points[b], normals, paints[b], R32[b], t32[b], *lamp, radiance)
         return bad, screen, radiance
 
