@@ -12,7 +12,7 @@ from .progress import say, steps
 
 
 @click.command("analyze")
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@options.results
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the tests and of the verdicts.")
 @click.option("--permutations", type=int, default=10_000, show_default=True, help="Sign flips, where not exact.")
 @click.option("--bootstrap", type=int, default=10_000, show_default=True, help="Bootstrap replicates of subjects.")
@@ -32,8 +32,14 @@ def command(
     """
     from morphsym import pipeline
     from morphsym.analysis import AnalysisOptions, require_manipulation
+    from morphsym.errors import UsageError
+    from morphsym.experiment.places import is_remote
     from morphsym.report import answer_table, write_pdf
 
+    if pdf and is_remote(results):
+        raise UsageError(
+            f"--pdf prints a page of this machine; {results} is in a store: fetch report.html, then print it"
+        )
     asked = AnalysisOptions(seed=seed, alpha=alpha, permutations=permutations, bootstrap=bootstrap)
     with steps(quiet) as step:
         analysis, report = pipeline.analyze_results(results, asked, step)

@@ -11,7 +11,7 @@ from .progress import bars, say
 
 
 @click.command("classify")
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@options.results
 @click.option("--classifier", "classifiers", multiple=True, required=True, help="A classifier's name; may be repeated.")
 @options.crop_margins
 @options.device

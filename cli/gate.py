@@ -17,7 +17,7 @@ class GateError(MorphsymError):
 
 
 @click.command("gate")
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@options.results
 @click.option(
     "--max-asymmetry-effect",
     type=float,

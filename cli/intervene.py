@@ -44,7 +44,7 @@ from .progress import bars, say
 @options.renderer
 @options.device
 @options.seed
-@options.out("results")
+@options.out("results", stores=True)
 @options.save_images
 @options.resume
 @options.overwrite

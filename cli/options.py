@@ -13,11 +13,25 @@ from morphsym.types import EMOTIONS, REGIONS, SIDES
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def out(default: str) -> Callable[[F], F]:
-    """``-o/--out``."""
-    return click.option(
-        "-o", "--out", type=click.Path(path_type=Path), default=default, show_default=True, help="Folder to write to."
-    )
+class Place(click.ParamType):
+    """A folder, or a prefix of an object store (s3://…): a path that either way has a path's methods."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from morphsym.experiment.places import place
+
+        return place(value)
+
+
+place = Place()
+results = click.argument("results", type=place, default="results")
+
+
+def out(default: str, stores: bool = False) -> Callable[[F], F]:
+    """``-o/--out``; with ``stores`` it may be a prefix of an object store too."""
+    kind = place if stores else click.Path(path_type=Path)
+    return click.option("-o", "--out", type=kind, default=default, show_default=True, help="Folder to write to.")
 
 
 model = click.option(

@@ -10,7 +10,7 @@ from . import options
 
 
 @click.command("power")
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@options.results
 @click.option("--power", type=float, default=0.9, show_default=True, help="Chance of finding an effect of this size.")
 @click.option("--alpha", type=float, help="Level of the tests.  [default: the analysis' own]")
 @options.as_json

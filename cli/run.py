@@ -23,7 +23,7 @@ from .progress import bars, say, steps
 )
 @click.option("--dry-run", is_flag=True, help="Count the pictures and time the first of them; write nothing.")
 @click.option("--no-analysis", is_flag=True, help="Stop when everything is classified.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the file's output]")
+@click.option("-o", "--out", type=options.place, help="Folder to write to.  [default: the file's output]")
 @options.engine
 @options.workers
 @options.address

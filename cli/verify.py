@@ -12,7 +12,7 @@ from .progress import bars
 
 
 @click.command("verify")
-@click.argument("results", type=click.Path(path_type=Path), default="results")
+@options.results
 @click.option(
     "--sample", type=click.IntRange(0), default=3, show_default=True, help="Units that are rendered again; 0: none."
 )

@@ -25,10 +25,10 @@ from .analysis import Analysis, AnalysisOptions
 from .analysis import analyze as analyze_tables
 from .classifiers import Classifier, bundled, load_classifier
 from .errors import StoreError, UsageError
-from .experiment import run, stages
+from .experiment import places, run, stages
 from .experiment.atomic import write_text, writing
 from .experiment.stages import Rendered
-from .experiment.store import Results
+from .experiment.store import Results, read_table
 from .experiment.units import SAMPLED_EMOTIONS, FailedUnit, photo_unit, sampled_units
 from .faces import MorphableModel, load_model
 from .fitting import fit
@@ -124,12 +124,13 @@ def analyze_results(
     say("Testing the paired differences")
     analysis = analyze(tables, options)
     say("Writing the report")
-    folder = results.path / "analysis"
-    write_text(folder / "effects.csv", analysis.effects.to_csv(index=False))
-    with writing(folder / "effects.parquet") as aside:
-        analysis.effects.to_parquet(aside, index=False, compression="zstd")
     strips = examples_from_results(results.path, tables.conditions, tables.predictions)
-    report = write_report(results.path, analysis, tables.conditions, tables.predictions, results.manifest, strips)
+    with places.beside(results.path) as root:  # a store gets the files when all are made
+        write_text(root / "analysis" / "effects.csv", analysis.effects.to_csv(index=False))
+        with writing(root / "analysis" / "effects.parquet") as aside:
+            analysis.effects.to_parquet(aside, index=False, compression="zstd")
+        report = write_report(root, analysis, tables.conditions, tables.predictions, results.manifest, strips)
+        report = results.path / "analysis" / report.name
     return analysis, report
 
 
@@ -140,7 +141,7 @@ def effects_of(path: str | Path) -> pd.DataFrame:
     if not file.is_file():
         raise StoreError(f"{path} has not been analyzed; run: morphsym analyze {path}")
     try:
-        return pd.read_parquet(file)
+        return read_table(file).to_pandas()
     except Exception as e:  # pyarrow raises many kinds for a damaged file; all mean the same to the user
         raise StoreError(f"{file} cannot be read ({str(e).splitlines()[0]}); analyze again") from None
 

@@ -1,7 +1,8 @@
 """Atomic writes: a file is there whole or not at all.
 
 Everything is written aside in the same folder, flushed to disk (``fsync``) and renamed over its final name, so that a
-run killed at any moment leaves either the old file or the new one.
+run killed at any moment leaves either the old file or the new one. An object store (:mod:`.places`) writes an object whole
+or not at all by itself; there a file is made on this machine and sent.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StoreError
+from . import places
 
 
 def ensure_folder(folder: Path) -> Path:
     """Make ``folder`` (and its parents); a :class:`StoreError` says why it cannot be written to."""
+    if places.is_remote(folder):  # stores have no folders, only names
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -31,7 +35,13 @@ def ensure_folder(folder: Path) -> Path:
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; renamed over ``path`` when the block ends without an error."""
-    final = Path(path)
+    final = places.place(path)
+    if places.is_remote(final):
+        with tempfile.TemporaryDirectory(prefix="morphsym-") as folder:
+            aside = Path(folder) / final.name
+            yield aside
+            places.put_file(final, aside)
+        return
     ensure_folder(final.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp" + final.suffix, dir=final.parent)
@@ -56,6 +66,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
+    if places.is_remote(path):
+        places.put(places.place(path), data)
+        return
     with writing(path) as aside:
         aside.write_bytes(data)
 

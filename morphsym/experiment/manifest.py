@@ -13,10 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import morphsym
 
 from ..classifiers import Classifier
 from ..faces import MorphableModel
+from ..types import FaceFit
 
 _PACKAGES = (
     "numpy",
@@ -39,14 +42,19 @@ def build(
     classifiers: Sequence[Classifier],
     renderer: str,
     device: str,
+    fits: Sequence[FaceFit] = (),
 ) -> dict[str, Any]:
     """The manifest of a study that is about to run.
 
     ``given`` is the specification as asked for, ``resolved`` with every default filled in. ``spec_sha256`` covers what
-    determines the rows: the resolved specification, the model's and the classifiers' hashes, and the renderer.
+    determines the rows: the resolved specification, the hashes of the model, the classifiers and the fits, and the renderer.
+    Where the folder of fits lies is not part of it, what is in it is: a study can be moved.
     """
     files = {f"model:{model.name}": model.sha256} | {f"classifier:{c.spec.id}": c.spec.sha256 for c in classifiers}
-    determined = {"resolved": dict(resolved), "files": files, "renderer": renderer}
+    if fits:
+        files["fits"] = fits_sha256(fits)
+    placeless = {k: v for k, v in resolved.items() if k != "fits"}
+    determined = {"resolved": placeless, "files": files, "renderer": renderer}
     return {
         "spec": {"given": dict(given), "resolved": dict(resolved)},
         "spec_sha256": hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest(),
@@ -61,6 +69,29 @@ def build(
         "git": revision(),
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
+
+
+def fits_sha256(fits: Sequence[FaceFit]) -> str:
+    """A hash of everything in ``fits`` that reaches a picture or a row; not of where the photos lie."""
+    found = hashlib.sha256()
+    for f in fits:
+        plain = (
+            f.name,
+            f.photo_sha256,
+            f.model_sha256,
+            f.status,
+            f.emotion,
+            f.height,
+            f.width,
+            f.nme,
+            f.yaw,
+            f.pitch,
+            f.roll,
+        )
+        found.update(json.dumps([str(x) for x in plain]).encode())
+        for array in (f.identity, f.expression, f.K, f.R, f.t, f.landmarks):
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def describe(classifier: Classifier) -> dict[str, Any]:

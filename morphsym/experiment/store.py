@@ -4,19 +4,23 @@ While a study runs, ``manifest.json`` says ``running``. A shard has ``prediction
 conditions in ``.shards/``, and at last ``.shards/NNNNN.json``, the mark that it is complete, with the sha256 of both.
 :meth:`Results.finish` joins the conditions, shard by shard, into ``conditions.parquet``, moves the hashes into the
 manifest and sets it to ``complete``. Where classifiers failed on single pictures, ``failures.parquet`` says which and why.
+
+The folder may be a prefix of an object store (:mod:`.places`): the files and their order are the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +28,7 @@ import pyarrow.parquet as pq
 
 from ..errors import StoreError, UsageError
 from ..resources import sha256
+from . import locks, places
 from .atomic import ensure_folder, write_bytes, write_text, writing
 from .tables import CONDITION_COLUMNS, FAILURE_COLUMNS, PREDICTION_COLUMNS, encode
 
@@ -56,7 +61,7 @@ class Results:
         and otherwise refused. With ``rerun`` a finished study of the same specification is given back as it is. A folder
         with foreign files is never touched.
         """
-        path = Path(path)
+        path = places.place(path)
         if path.exists() and not path.is_dir():
             raise StoreError(f"cannot write to {path}: a file is in the way; choose another folder with -o")
         if path.is_dir() and any(path.iterdir()):
@@ -66,14 +71,14 @@ class Results:
             if overwrite:
                 with cls(path, old).acquire_lock():  # not under another run's feet
                     cls._clear(path)
-            elif not resume and not (rerun and (old.get("status") == "complete" or not _same(old, manifest))):
+            elif not resume and not (rerun and (old.get("status") == "complete" or not same(old, manifest))):
                 raise StoreError(
                     f"{path} already holds results ({old.get('status')}); continue them with --resume, "
                     "replace them with --overwrite, or choose another folder with -o"
                 )
-            elif not _same(old, manifest):
+            elif not same(old, manifest):
                 raise StoreError(
-                    f"{path} holds results of another study ({_difference(old, manifest)}); "
+                    f"{path} holds results of another study ({difference(old, manifest)}); "
                     "--resume needs the same options, otherwise choose another folder with -o"
                 )
             else:
@@ -83,18 +88,9 @@ class Results:
         results.write_manifest()
         return results
 
-    def lock(self) -> filelock.BaseFileLock:
-        """The lock of the folder; :meth:`acquire_lock` fails at once when another run holds it."""
-        return filelock.FileLock(self.path / ".lock", timeout=0)
-
-    def acquire_lock(self) -> filelock.BaseFileLock:
+    def acquire_lock(self) -> AbstractContextManager[None]:
         """Hold the folder for this run. Raises :class:`StoreError` when another run writes to it."""
-        lock = self.lock()
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise StoreError(f"another run is writing to {self.path}; wait for it or choose another folder") from None
-        return lock
+        return locks.hold(self.path)
 
     def write_manifest(self, **changes: Any) -> None:
         """Write ``manifest.json`` with ``changes``."""
@@ -113,8 +109,13 @@ class Results:
         """Whether a shard's rows are all on disk, byte for byte as they were written."""
         mark = self._mark(shard)
         return mark is not None and all(
-            (self.path / name).is_file() and sha256(self.path / name) == digest for name, digest in mark.items()
+            (self.path / name).is_file() and digest_of(self.path / name) == digest for name, digest in mark.items()
         )
+
+    def marked(self) -> set[int]:
+        """The shards with a mark; whether their files are what it says is for :meth:`has_shard`."""
+        names = [p.stem for p in listed(self.path / ".shards") if p.suffix == ".json"]
+        return {int(n) for n in names if n.isdecimal()}
 
     def _mark(self, shard: int) -> dict[str, str] | None:
         try:
@@ -153,21 +154,21 @@ class Results:
         conditions = [self.path / name for names in hidden for name in names]
         counts = self._join_conditions(conditions)
         hashes = {n: h for mark in marks for n, h in (mark or {}).items() if not n.startswith(".shards/")}
-        hashes["conditions.parquet"] = sha256(self.path / "conditions.parquet")
+        hashes["conditions.parquet"] = digest_of(self.path / "conditions.parquet")
         failed = [self.path / n for mark in marks for n in (mark or {}) if n.startswith(".shards/failures")]
         if failed:
-            tables = [pq.read_table(p) for p in failed]
+            tables = [read_table(p) for p in failed]
             hashes["failures.parquet"] = self.write_failures(pa.concat_tables(tables))
             counts["classifier_failures"] = sum(map(len, tables))
-        stray = {p for p in self._parts() if f"predictions/{p.name}" not in hashes}
+        stray = {p for p in self.parts() if f"predictions/{p.name}" not in hashes}
         for part in stray:  # of another way to cut the study, begun and overwritten
             part.unlink()
         self.write_manifest(status="complete", sha256=hashes, counts=counts, **changes)
-        shutil.rmtree(self.path / ".shards", ignore_errors=True)
+        _remove_folder(self.path / ".shards")
 
     def _join_conditions(self, shards: list[Path]) -> dict[str, Any]:
         """Write ``conditions.parquet`` and count what is in it. Memory: one shard, and the names of the units."""
-        schemas = [pq.read_schema(p) for p in shards] or [pa.schema([(c, pa.string()) for c in CONDITION_COLUMNS])]
+        schemas = [read_schema(p) for p in shards] or [pa.schema([(c, pa.string()) for c in CONDITION_COLUMNS])]
         try:
             joined = pa.unify_schemas(schemas, promote_options="permissive")
         except pa.ArrowInvalid as e:
@@ -183,7 +184,7 @@ class Results:
             pq.ParquetWriter(aside, schema, compression="zstd", store_schema=False) as writer,
         ):
             for path in shards:
-                table = pq.read_table(path)
+                table = read_table(path)
                 mine = set(table["unit"].unique().to_pylist())
                 twice = mine & units
                 if twice or pc.count_distinct(table["condition"]).as_py() != len(table):
@@ -211,14 +212,14 @@ class Results:
     def write_failures(self, table: pa.Table) -> str:
         """Write ``failures.parquet``; returns its sha256."""
         write_bytes(self.path / "failures.parquet", encode(table))
-        return sha256(self.path / "failures.parquet")
+        return digest_of(self.path / "failures.parquet")
 
     # ---------------------------------------------------------------- reading
 
     @classmethod
     def open(cls, path: str | Path) -> Results:
         """A finished study. Raises :class:`StoreError` for what is missing, half written or too new."""
-        path = Path(path)
+        path = places.place(path)
         if not path.exists():
             raise StoreError(f"there is no folder {path}; make one with: morphsym intervene -o {path}")
         if not path.is_dir():
@@ -232,7 +233,7 @@ class Results:
             raise StoreError(
                 f"{path} is half written (a run stopped or still goes on); finish it with the same command and --resume"
             )
-        if not (path / "conditions.parquet").is_file() or not results._parts():
+        if not (path / "conditions.parquet").is_file() or not results.parts():
             raise StoreError(f"{path} is damaged: conditions.parquet or predictions/ is missing; run the study again")
         return results
 
@@ -249,7 +250,7 @@ class Results:
 
     def predictions(self) -> pd.DataFrame:
         """One row a condition × classifier × label, of all parts."""
-        frames = [_read_parquet(p, PREDICTION_COLUMNS) for p in self._parts()]
+        frames = [_read_parquet(p, PREDICTION_COLUMNS) for p in self.parts()]
         joined = pd.concat(frames, ignore_index=True)
         expected = set(self.manifest.get("classifiers", {}))
         if missing := expected - set(joined["classifier"].unique()):
@@ -258,8 +259,10 @@ class Results:
             )
         return joined
 
-    def _parts(self) -> list[Path]:
-        return sorted((self.path / "predictions").glob("part-*.parquet"))
+    def parts(self) -> list[Path]:
+        """The files of the predictions."""
+        found = listed(self.path / "predictions")
+        return sorted(p for p in found if p.name.startswith("part-") and p.suffix == ".parquet")
 
     @staticmethod
     def _read_manifest(path: Path, missing_ok: bool = False) -> dict[str, Any] | None:
@@ -286,14 +289,52 @@ class Results:
     def _clear(path: Path) -> None:
         """Remove what a study wrote, and nothing else. The manifest goes last: it says that the folder is ours."""
         for name in ("predictions", ".shards", "images", "analysis"):
-            shutil.rmtree(path / name, ignore_errors=True)
+            _remove_folder(path / name)
         for name in ("conditions.parquet", "failures.parquet", "manifest.json"):
             (path / name).unlink(missing_ok=True)
 
 
+def digest_of(path: Path) -> str:
+    """Hex sha256 of a file of the results, wherever they are."""
+    if not places.is_remote(path):
+        return sha256(path)
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def read_table(path: Path, **options: Any) -> pa.Table:
+    """A Parquet file of the results, wherever they are."""
+    return pq.read_table(_source(path), **options)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file of the results, wherever they are."""
+    return pq.read_schema(_source(path))
+
+
+def _source(path: Path) -> Any:
+    return io.BytesIO(path.read_bytes()) if places.is_remote(path) else path
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in ``folder``; nothing where there is none."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _remove_folder(folder: Path) -> None:
+    if places.is_remote(folder):
+        with contextlib.suppress(StoreError):
+            places.remove(folder, recursive=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _read_parquet(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(_source(path))
     except Exception as e:  # pyarrow raises many kinds for a damaged file; all mean the same to the user
         raise StoreError(f"{path} cannot be read ({str(e).splitlines()[0]}); run the study again") from None
     if missing := [c for c in needed if c not in frame.columns]:
@@ -301,11 +342,11 @@ def _read_parquet(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(old.get("spec_sha256") == new["spec_sha256"])
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which settings differ between two manifests, in words."""
     a, b = (
         dict(_flat(m.get("spec", {}).get("resolved", {})))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -21,13 +22,12 @@ from ..errors import StoreError, UsageError
 from ..faces import MorphableModel
 from ..intervention import Design
 from ..rendering import backends
-from ..resources import sha256
 from ..types import FaceFit, Unit
-from . import anonymous, engines
+from . import anonymous, engines, places
 from . import manifest as manifests
 from .atomic import writing
 from .run import ShardRows, Timing, compute, execute, one_thread
-from .store import Results, check_name
+from .store import Results, check_name, difference, digest_of, same
 from .units import (
     BACKGROUND,
     PHOTO_SIZE,
@@ -123,7 +123,7 @@ class Units:
         for f in self.fits:
             check_name("photo name", f.name)
         if study.anonymous:
-            self.fits = [anonymous.fit(f) for f in self.fits]
+            self.fits = anonymous.fits(self.fits)
 
     def __len__(self) -> int:
         return len(self.fits) + self.study.sample * len(self.study.expressions)
@@ -192,7 +192,7 @@ class Recipe:
         def job(shard: int) -> ShardRows:
             start = shard * self.units_per_shard
             batch = units.between(start, min(start + self.units_per_shard, len(units)))
-            folder = Path(self.folder)
+            folder = places.place(self.folder)
             return compute(shard, batch, model, s.design, loaded, self.renderer, self.progress, folder, keep)
 
         return job
@@ -233,9 +233,16 @@ def run_study(
         raise UsageError(f"the classifier {max(ids, key=ids.count)} was given twice; give each its own id")
     renderer = backends.get(study.renderer).name
     units = Units(study, model)
-    made = manifests.build(given or study.to_dict(), study.to_dict(), model, loaded, renderer, study.device)
+    resolved, asked = study.to_dict(), given or study.to_dict()
+    if study.anonymous:
+        asked = anonymous.given(asked)
+        if study.fits:
+            resolved["fits"] = anonymous.put_away(study.fits)
+    made = manifests.build(asked, resolved, model, loaded, renderer, study.device, units.fits)
     made["fits"] = {
-        f.name: {"photo": f.name if study.anonymous else Path(f.photo).name, "sha256": f.photo_sha256}
+        f.name: {"photo": f.name, "sha256": anonymous.digest(f.photo_sha256)}
+        if study.anonymous
+        else {"photo": Path(f.photo).name, "sha256": f.photo_sha256}
         for f in units.fits
     }
     made["units_per_shard"] = units_per_shard or shard_size(len(units))
@@ -245,7 +252,12 @@ def run_study(
     size = int(results.manifest["units_per_shard"])  # as it was begun
     here = engine == "local"
     with results.acquire_lock(), (bar or no_bar)(units.conditions(), "Rendering and classifying") as progress:
-        results.reload()  # the run that held the folder until now may have finished it
+        results.reload()  # the run that held the folder until now may have finished it, or begun another study
+        if not same(results.manifest, made):
+            raise StoreError(
+                f"another run has just begun another study in {out} ({difference(results.manifest, made)}); "
+                "choose another folder with -o"
+            )
         if results.complete:
             return results
         _note_resumed(results, made)
@@ -270,6 +282,11 @@ def _note_resumed(results: Results, now: dict[str, Any]) -> None:
     """Say in the manifest when a study goes on with other versions, or on another processor, than it was begun with."""
     names = ("versions", "git", "machine")
     if any(results.manifest.get(k) != now[k] for k in names):
+        old, new = results.manifest.get("versions", {}), now["versions"]
+        if other := [f"{k} {old.get(k)} there, {new[k]} now" for k in new if old.get(k) != new[k]]:
+            warnings.warn(
+                f"the study goes on with other versions than it was begun with: {'; '.join(other)}", stacklevel=3
+            )
         again = {"time": now["started"]} | {k: now[k] for k in names}
         results.write_manifest(resumed=[*results.manifest.get("resumed", []), again])
 
@@ -290,6 +307,23 @@ def _together(progress: Callable[[int], Any]) -> Callable[[int], Any]:
     return tell
 
 
+def again(results: Results) -> tuple[Study, MorphableModel, Units]:
+    """The study behind ``results``, its model and its units, from the manifest alone.
+
+    Fits are looked for where they were, and beside the results: a study's folder can be moved as a whole.
+    """
+    study = Study.from_dict(results.manifest["spec"]["resolved"])
+    if study.fits:
+        known = anonymous.find(study.fits) if study.anonymous else study.fits
+        places_ = [Path(known)]
+        if not places.is_remote(results.path):
+            beside = results.path.absolute().parent
+            places_ += [beside / known, beside / Path(known).name]
+        study = replace(study, fits=str(next((p for p in places_ if (p / "fits.csv").is_file()), known)))
+    model = faces.load_model(study.model)
+    return study, model, Units(study, model)
+
+
 def add_classifiers(
     path: str | Path, names: Sequence[str], *, bar: ProgressBar | None = None, device: str | None = None
 ) -> list[str]:
@@ -298,15 +332,15 @@ def add_classifiers(
     Returns the names that were added (those already there are left alone).
     """
     results = Results.open(path)
-    study = Study.from_dict(results.manifest["spec"]["resolved"])
     missing = [n for n in dict.fromkeys(names) if n not in results.manifest["classifiers"]]
     if not missing:
         return []
-    model = faces.load_model(study.model)
+    study, model, units = again(results)
     if model.sha256 != results.manifest["model"]["sha256"]:
         raise StoreError(f"the model {model.name} has changed since {path} was made; run the study again")
+    if units.fits and results.manifest["files"].get("fits") != manifests.fits_sha256(units.fits):
+        raise StoreError(f"the photos or fits behind {path} have changed since it was made; run the study again")
     loaded = [load_classifier(n, device or study.device) for n in missing]
-    units = Units(study, model)
     renderer = results.manifest["renderer"]
     before = results.conditions()["condition"]
     done = 0
@@ -342,10 +376,11 @@ def add_classifiers(
         if done != len(before):
             raise StoreError(f"the photos or fits behind {path} have changed since it was made; run the study again")
         stack.close()  # renames the parts to their final names
-        digests = {f: sha256(results.path / f) for f in files}
+        digests = {f: digest_of(results.path / f) for f in files}
         if len(failed) > 1:
             digests["failures.parquet"] = results.write_failures(pa.concat_tables(failed, promote_options="permissive"))
-        described = {c.spec.id: manifests.describe(c) for c in loaded}
+        here = {"machine": manifests.machine(), "versions": manifests.versions(), "device": device or study.device}
+        described = {c.spec.id: manifests.describe(c) | {"added": here} for c in loaded}
         hashes = {f"classifier:{c.spec.id}": c.spec.sha256 for c in loaded}
         results.write_manifest(
             classifiers=results.manifest["classifiers"] | described,

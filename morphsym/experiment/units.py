@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,5 +188,15 @@ def render_unit(
 
 
 def load_fits(folder: str) -> list[FaceFit]:
-    """The fits of a folder that ``morphsym fit`` wrote."""
-    return store.load_fits(folder)
+    """The fits of a folder that ``morphsym fit`` wrote. Photos that moved together with it are found where they are now."""
+    found = store.load_fits(folder)
+    return [_moved(f, Path(folder).absolute().parent) for f in found]
+
+
+def _moved(fit: FaceFit, base: Path) -> FaceFit:
+    """``fit`` with the path of its photo below ``base``, where the old one is gone. Its hash is checked on reading."""
+    if not fit.photo or Path(fit.photo).is_file():
+        return fit
+    parts = Path(fit.photo).parts[1:]
+    places = (base.joinpath(*parts[k:]) for k in range(len(parts)))
+    return next((replace(fit, photo=str(p)) for p in places if p.is_file()), fit)

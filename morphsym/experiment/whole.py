@@ -14,6 +14,7 @@ from .. import faces, fitting
 from ..classifiers import load_classifier
 from ..errors import FitError, StoreError
 from ..rendering import backends
+from . import places
 from .atomic import ensure_folder, write_text
 from .engines.local import cores
 from .run import Timing, compute, one_thread
@@ -95,7 +96,7 @@ def run_file(
     """
     from .. import pipeline  # it imports this package
 
-    out = out or folder / spec.output
+    out = out or places.under(folder, spec.output)
     if spec.photos:
         _fit(spec, spec.photos, folder, bar, overwrite)
     results = run_study(

@@ -6,13 +6,14 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..experiment import places
 from . import formatting as f
 
 PIXELS = 200
@@ -156,7 +157,7 @@ def examples_from_results(
     units = edited.sort_values("source", key=lambda s: s != "photo", kind="stable")["unit"].head(limit)
     values = target_logits(kept[kept["unit"].isin(units)], predictions)
     readings = {c: dict(zip(g["classifier"], g["value"], strict=True)) for c, g in values.groupby("condition")}
-    root = Path(results).resolve()
+    root = places.place(results)
     strips = []
     for unit in units:
         rows = kept[kept["unit"] == unit]
@@ -178,11 +179,14 @@ def _named(rows: pd.DataFrame) -> Iterable[Any]:
 
 
 def _read(root: Path, relative: Any) -> np.ndarray | None:
-    path = (root / str(relative)).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    parts = PurePosixPath(str(relative)).parts
+    if not parts or ".." in parts or PurePosixPath(str(relative)).is_absolute():
+        return None
+    path = root.joinpath(*parts)
+    if not places.is_remote(root) and not path.resolve().is_relative_to(root.resolve()):  # a link that leads outside
         return None
     try:
-        with Image.open(path) as picture:
+        with path.open("rb") as f, Image.open(f) as picture:
             return np.asarray(picture.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

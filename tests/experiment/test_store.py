@@ -122,8 +122,12 @@ def test_truncated_part(tmp_path):
 
 def test_two_runs_on_one_folder(tmp_path):
     results = finished(tmp_path / "r")
-    with results.acquire_lock(), pytest.raises(StoreError, match="another run is writing"):
-        Results(results.path, {}).acquire_lock()
+    with (
+        results.acquire_lock(),
+        pytest.raises(StoreError, match="another run is writing"),
+        Results(results.path, {}).acquire_lock(),
+    ):
+        pass
 
 
 def test_doubled_subjects_are_refused(tmp_path):
