@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -q -c constraints.txt -e '.[dev,face-alignment,onnx,transformers,ray]'
+	$(PIP) install -q -c constraints.txt -e '.[dev,face-alignment,onnx,transformers,ray,stores]'
 	touch $@ $(VENV)/.installed
 
 clean:

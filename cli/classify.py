@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .progress import bars, say
+from .progress import bars, say, warnings_at_the_end
 
 
 @click.command("classify")
@@ -32,7 +32,8 @@ def command(
 
     names = with_margins(classifiers, crop_margins or (1.0,))
     chosen = None if device == "auto" else device
-    added = studies.add_classifiers(results, names, bar=bars(quiet), device=chosen)
+    with warnings_at_the_end(quiet):
+        added = studies.add_classifiers(results, names, bar=bars(quiet), device=chosen)
     if added:
         say(f"added {', '.join(added)} to {results}\nnext: morphsym analyze {results}", quiet)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from . import options
-from .progress import bars, say
+from .progress import bars, say, warnings_at_the_end
 
 
 @click.command("intervene")
@@ -45,6 +45,10 @@ from .progress import bars, say
 @options.device
 @options.seed
 @options.out("results", stores=True)
+@options.engine
+@options.workers
+@options.address
+@options.anonymous
 @options.save_images
 @options.resume
 @options.overwrite
@@ -70,6 +74,10 @@ def command(
     device: str,
     seed: int,
     out: Path,
+    engine: str | None,
+    workers: int | None,
+    address: str | None,
+    anonymous: bool,
     save_images: bool,
     resume: bool,
     overwrite: bool,
@@ -80,7 +88,7 @@ def command(
 
     Every unit (a fitted photo, or a sampled person with one expression) is rendered in all arms: as it is, with one
     side weakened, with both sides weakened to the same amount of expression, and mirrored. Writes conditions and the
-    classifiers' predictions to the results folder.
+    classifiers' predictions to the results folder. Results that are finished are left as they are.
 
     \b
     morphsym intervene --side left --strength 0.5
@@ -113,17 +121,23 @@ def command(
         seed=seed,
         size=size,
         photo_size=photo_size,
+        anonymous=anonymous,
         **more,
     )
-    results = studies.run_study(
-        study,
-        out,
-        given={k: _plain(v) for k, v in given.items()},
-        resume=resume,
-        overwrite=overwrite,
-        save_images=save_images,
-        bar=bars(quiet),
-    )
+    with warnings_at_the_end(quiet):
+        results = studies.run_study(
+            study,
+            out,
+            given={k: _plain(v) for k, v in given.items()},
+            resume=resume,
+            overwrite=overwrite,
+            rerun=True,
+            save_images=save_images,
+            bar=bars(quiet),
+            engine=engine or "local",
+            workers=workers,
+            address=address,
+        )
     counts = results.manifest["counts"]
     if as_json:
         click.echo(json.dumps({"results": str(out), **counts}))

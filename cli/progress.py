@@ -12,14 +12,29 @@ from tqdm import tqdm
 
 
 def bars(quiet: bool) -> Callable[[int, str], Any]:
-    """A factory of progress bars: ``bars(quiet)(total, description)`` is a context that yields ``advance(n)``."""
+    """A factory of progress bars: ``bars(quiet)(total, description)`` is a context that yields ``advance(n)``.
+
+    ``advance(n, failed=k)`` counts failures beside the bar; ``skipped=True`` is for what was there already.
+    """
 
     @contextmanager
-    def bar(total: int, description: str) -> Iterator[Callable[[int], Any]]:
+    def bar(total: int, description: str) -> Iterator[Callable[..., Any]]:
+        bad = 0
         with tqdm(
             total=total, desc=description, unit="img", file=sys.stderr, disable=quiet, dynamic_ncols=True, leave=True
         ) as progress:
-            yield progress.update
+
+            def advance(n: int, failed: int = 0, skipped: bool = False) -> None:
+                nonlocal bad
+                if skipped and not quiet:  # done in an earlier run: no part of this one's rate
+                    progress.initial += n
+                    progress.last_print_n += n
+                if failed:
+                    bad += failed
+                    progress.set_postfix_str(f"{bad} failed", refresh=False)
+                progress.update(n)
+
+            yield advance
 
     return bar
 
@@ -28,6 +43,19 @@ def say(message: str, quiet: bool = False) -> None:
     """A message for a person, on standard error."""
     if not quiet:
         click.echo(message, err=True)
+
+
+@contextmanager
+def warnings_at_the_end(quiet: bool) -> Iterator[dict[str, int]]:
+    """Python's warnings, each told once when the work is over (or has failed), beside the bar's way."""
+    from morphsym.experiment.warned import gather
+
+    with gather() as found:
+        try:
+            yield found
+        finally:
+            for text, count in found.items():
+                say(f"warning: {text}" + (f" ({count} times)" if count > 1 else ""), quiet)
 
 
 @contextmanager

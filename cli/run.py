@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from . import options
-from .progress import bars, say, steps
+from .progress import bars, say, steps, warnings_at_the_end
 
 
 @click.command("run")
@@ -69,7 +68,7 @@ def command(
     if dry_run:
         _tell(whole.plan(spec, folder, workers), spec.run.engine if engine is None else engine, as_json)
         return
-    with _warnings() as warned, steps(quiet or as_json) as step:
+    with _told(quiet, as_json), steps(quiet or as_json) as step:
         results, analysis, report = whole.run_file(
             spec,
             folder,
@@ -87,16 +86,16 @@ def command(
         )
     counts = results.manifest["counts"]
     if as_json:
-        for text in warned:
-            _line("warning", text=text)
         _line("done", results=str(results.path), report=str(report) if report else None, **counts)
         return
-    for text in warned:
-        say(f"warning: {text}", quiet)
     failed = "".join(f"\n  {n} failed: {reason}" for reason, n in counts["reasons"].items())
     if counts.get("classifier_failures"):
         failed += f"\n  {counts['classifier_failures']} pictures without an answer of a classifier (failures.parquet)"
-    say(f"{counts['conditions']} conditions of {counts['subjects']} subjects in {results.path}{failed}", quiet)
+    say(
+        f"{counts['conditions']} conditions of {counts['subjects']} subjects in {results.path}, "
+        f"{counts['conditions'] - counts['failed']} ok, {counts['failed']} failed{failed}",
+        quiet,
+    )
     if analysis is not None:
         from morphsym.report import answer_table
 
@@ -134,45 +133,40 @@ def _line(event: str, **values: Any) -> None:
 
 
 @contextmanager
-def _json_lines(total: int, description: str) -> Iterator[Callable[[int], Any]]:
+def _told(quiet: bool, as_json: bool) -> Iterator[None]:
+    """Warnings, as lines of JSON or beside the bar."""
+    from morphsym.experiment.warned import gather
+
+    if not as_json:
+        with warnings_at_the_end(quiet):
+            yield
+        return
+    with gather() as found:
+        try:
+            yield
+        finally:
+            for text, count in found.items():
+                _line("warning", text=text, count=count)
+
+
+@contextmanager
+def _json_lines(total: int, description: str) -> Iterator[Callable[..., Any]]:
     """Progress as JSON lines, one every two seconds."""
-    done, begin, last = 0, time.monotonic(), 0.0
+    done, bad, before, begin, last = 0, 0, 0, time.monotonic(), 0.0
 
     def tell() -> None:
         spent = time.monotonic() - begin
-        rate = done / spent if spent > 0 else 0.0
+        rate = (done - before) / spent if spent > 0 else 0.0  # of this run, not of those that it goes on from
         left = round((total - done) / rate, 1) if rate else None
-        _line("progress", stage=description, done=done, total=total, rate=round(rate, 2), left_s=left)
+        _line("progress", stage=description, done=done, total=total, failed=bad, rate=round(rate, 2), left_s=left)
 
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
+    def advance(n: int, failed: int = 0, skipped: bool = False) -> None:
+        nonlocal done, bad, before, last
+        done, bad = done + n, bad + failed
+        before += n if skipped else 0
         if time.monotonic() - last >= 2:
             last = time.monotonic()
             tell()
 
     yield advance
     tell()
-
-
-@contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Python's warnings, gathered (each once) to be told at the end, beside the bar's way."""
-    told: dict[str, None] = {}
-
-    class Gather(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.setdefault(" ".join(record.getMessage().split())[:300])
-
-    found: list[str] = []
-    handler, logger = Gather(), logging.getLogger("py.warnings")
-    logging.captureWarnings(True)
-    logger.addHandler(handler)
-    before, logger.propagate = logger.propagate, False
-    try:
-        yield found
-    finally:
-        logging.captureWarnings(False)
-        logger.removeHandler(handler)
-        logger.propagate = before
-        found += told

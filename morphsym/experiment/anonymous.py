@@ -11,7 +11,8 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from ..errors import StoreError
 from ..resources import home
 from ..types import FaceFit
+from . import warned
 from .atomic import write_text
 from .units import FailedUnit
 
@@ -84,6 +86,11 @@ def hide(text: str, photos: Iterable[str]) -> str:
         for folder in [*Path(photo).parents][:-1]:
             text = text.replace(str(folder) + os.sep, "")
     return text
+
+
+def unnamed(photos: Sequence[str]) -> AbstractContextManager[None]:
+    """While this lasts warnings are shown without the names of ``photos``."""
+    return warned.rewriting(lambda text: hide(text, photos))
 
 
 _SECRET = ("paths", "landmarks", "fits", "file")

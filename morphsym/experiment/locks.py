@@ -1,7 +1,7 @@
 """One run a folder. A folder is held by a lock of the operating system, which ends with the process that holds it.
 
-A store has no such locks: there the object ``.lock`` is created (by the store itself where it can do so only if there is
-none) and renewed while the run lasts. A hold that was not renewed for :data:`LEASE` seconds is of a run that died and may
+A store has no such locks: there the object ``.lock`` is created (only if there is none: the store itself sees to that) and
+renewed while the run lasts. A hold that was not renewed for :data:`LEASE` seconds is of a run that died and may
 be taken over. If two runs ever held one folder, they would write the same bytes under the same names.
 """
 

@@ -87,7 +87,7 @@ def put_file(path: Path, local: Path) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Write an object unless there is one; False when there is. The store decides, where it can (S3, GCS, memory)."""
+    """Write an object unless there is one; False when there is. The store decides: it is one request."""
     with told(path):
         if store(path).exists(key(path)):
             return False
@@ -95,10 +95,6 @@ def create(path: Path, data: bytes) -> bool:
             store(path).pipe_file(key(path), data, mode="create")
         except FileExistsError:
             return False
-        except OSError as e:
-            if "recondition" in str(e) or "At least one of the pre-conditions" in str(e):  # S3's answer, HTTP 412
-                return False
-            raise
     return True
 
 
@@ -123,11 +119,11 @@ def told(path: Path) -> Iterator[None]:
     """Errors of a store (each has its own kinds) as a :class:`StoreError` in one line."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError, StoreError):
+    except StoreError:
         raise
     except Exception as e:
         reason = " ".join(str(e).split()) or type(e).__name__
-        raise StoreError(f"cannot write to {path}: {reason[:300]}") from e
+        raise StoreError(f"cannot use {path}: {reason[:300]}") from e
 
 
 @contextlib.contextmanager

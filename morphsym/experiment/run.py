@@ -43,8 +43,8 @@ from .tables import (
 )
 from .units import UNITS_PER_SHARD, FailedUnit
 
-Progress = Callable[[int], Any]
-"""Called with the number of conditions that were finished."""
+Progress = Callable[..., Any]
+"""Called with the number of conditions that were finished, and ``failed=`` how many of them could not be made."""
 
 
 @dataclass
@@ -59,6 +59,7 @@ class Timing:
     other: float = 0.0
     total: float = 0.0
     conditions: int = 0
+    failed: int = 0  # of the conditions
 
     @property
     def busy(self) -> float:
@@ -144,8 +145,9 @@ def execute(
     begin = time.perf_counter()
 
     def missing() -> Iterator[int]:
+        marked = results.marked()
         for k in range(shards):
-            if not results.has_shard(k):
+            if k not in marked or not results.has_shard(k):
                 yield k
             elif skipped:
                 skipped(k)
@@ -166,6 +168,7 @@ def _write(results: Results, rows: ShardRows, timing: Timing) -> None:
     timing.rendering += t.rendering
     timing.classifying += t.classifying
     timing.conditions += t.conditions
+    timing.failed += t.failed
     timing.other += t.other + time.perf_counter() - tick
 
 
@@ -211,8 +214,10 @@ def compute(
             answers += found
             failures += failed
         timing.conditions += len(columns[-1]["condition"])
+        bad = len(columns[-1]["condition"]) - columns[-1]["status"].count("ok")
+        timing.failed += bad
         if progress:
-            progress(len(columns[-1]["condition"]))
+            progress(len(columns[-1]["condition"]), failed=bad)
     for classifier in dict.fromkeys(f.classifier for f in failures):
         if not any(a.spec.id == classifier for a in answers):
             reason = next(f.reason for f in failures if f.classifier == classifier)

@@ -53,6 +53,10 @@ class Photos(_Section):
     expression: Emotion | None = Field(
         default=None, description="What the photos express; the nearest preset when empty."
     )
+    same_person: bool = Field(default=False, description="The photos show one person: one identity for all.")
+    symmetrize: bool = Field(
+        default=False, description="Average the expression over both sides, for a person who is asymmetric already."
+    )
     fits: str = Field(default="fits", description="Folder that the fits are written to, relative to this file.")
 
 
@@ -238,6 +242,8 @@ def _impossible(s: StudyFile) -> str:
         return "photos and fits are both given; keep photos (fitted first) or fits (fitted already)"
     if not (s.photos or s.fits or s.people):
         return "nobody to intervene on; give photos, fits or people"
+    if s.photos and s.photos.same_person and s.photos.face != "largest":
+        return "photos.same_person takes the largest face of every photo; photos.face all would mix people"
     if s.photos and s.photos.landmarks and len(s.photos.paths) > 1:
         return "photos.landmarks is for one photo; photos.paths lists several"
     if "baseline" not in d.arms:

@@ -62,6 +62,9 @@ class Results:
         with foreign files is never touched.
         """
         path = places.place(path)
+        if places.is_remote(path):
+            with places.told(path):  # who may not ask, or cannot be reached, is told here
+                path.exists()
         if path.exists() and not path.is_dir():
             raise StoreError(f"cannot write to {path}: a file is in the way; choose another folder with -o")
         if path.is_dir() and any(path.iterdir()):
@@ -220,6 +223,9 @@ class Results:
     def open(cls, path: str | Path) -> Results:
         """A finished study. Raises :class:`StoreError` for what is missing, half written or too new."""
         path = places.place(path)
+        if places.is_remote(path):
+            with places.told(path):
+                path.exists()
         if not path.exists():
             raise StoreError(f"there is no folder {path}; make one with: morphsym intervene -o {path}")
         if not path.is_dir():

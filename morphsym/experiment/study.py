@@ -26,7 +26,7 @@ from ..types import FaceFit, Unit
 from . import anonymous, engines, places
 from . import manifest as manifests
 from .atomic import writing
-from .run import ShardRows, Timing, compute, execute, one_thread
+from .run import Progress, ShardRows, Timing, compute, execute, one_thread
 from .store import Results, check_name, difference, digest_of, same
 from .units import (
     BACKGROUND,
@@ -46,7 +46,8 @@ EXAMPLE_PHOTOS = 2
 EXAMPLE_PEOPLE = 3
 
 ProgressBar = Callable[[int, str], Any]
-"""``(total, description)`` to a context manager that yields a function taking the number of finished conditions."""
+"""``(total, description)`` to a context manager that yields a function taking the number of finished conditions; with
+``failed=`` how many of them could not be made, with ``skipped=True`` when they were there already."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Recipe:
     save_images: bool
     model: MorphableModel | None = None
     loaded: tuple[Classifier, ...] | None = None
-    progress: Callable[[int], Any] | None = None
+    progress: Progress | None = None
 
     def __call__(self) -> Callable[[int], ShardRows]:
         s = self.study
@@ -251,7 +252,9 @@ def run_study(
         return results
     size = int(results.manifest["units_per_shard"])  # as it was begun
     here = engine == "local"
-    with results.acquire_lock(), (bar or no_bar)(units.conditions(), "Rendering and classifying") as progress:
+    unnamed = anonymous.unnamed([f.photo for f in units.fits]) if study.anonymous else nullcontext()
+    told = (bar or no_bar)(units.conditions(), "Rendering and classifying")
+    with results.acquire_lock(), unnamed, told as progress:
         results.reload()  # the run that held the folder until now may have finished it, or begun another study
         if not same(results.manifest, made):
             raise StoreError(
@@ -269,8 +272,8 @@ def run_study(
             results,
             -(-len(units) // size),
             lambda shards: where.map(recipe, shards),
-            skipped=lambda k: tell(units.conditions(k * size, (k + 1) * size)),
-            written=None if here else lambda rows: tell(rows.timing.conditions),
+            skipped=lambda k: tell(units.conditions(k * size, (k + 1) * size), skipped=True),
+            written=None if here else lambda rows: tell(rows.timing.conditions, failed=rows.timing.failed),
             timing=timing,
         )
         seconds = results.manifest.get("seconds", {}).get("total", 0.0) + time.perf_counter() - begin
@@ -296,13 +299,13 @@ def shard_size(units: int) -> int:
     return max(2, min(48, units // 32))
 
 
-def _together(progress: Callable[[int], Any]) -> Callable[[int], Any]:
+def _together(progress: Progress) -> Progress:
     """``progress`` for several threads."""
     lock = threading.Lock()
 
-    def tell(n: int) -> None:
+    def tell(n: int, **more: Any) -> None:
         with lock:
-            progress(n)
+            progress(n, **more)
 
     return tell
 
@@ -392,4 +395,4 @@ def add_classifiers(
 
 def no_bar(total: int, description: str) -> Any:
     """No progress bar."""
-    return nullcontext(lambda n: None)
+    return nullcontext(lambda n, **more: None)

@@ -12,15 +12,16 @@ from typing import Any
 
 from .. import faces, fitting
 from ..classifiers import load_classifier
-from ..errors import FitError, StoreError
+from ..errors import FitError
 from ..rendering import backends
-from . import places
-from .atomic import ensure_folder, write_text
+from . import anonymous, engines, places
+from .atomic import write_text
 from .engines.local import cores
+from .fits import fit_photos, fitted
 from .run import Timing, compute, one_thread
 from .spec import Photos, StudyFile
 from .store import Results
-from .study import ProgressBar, Units, run_study, shard_size
+from .study import ProgressBar, Units, no_bar, run_study, shard_size
 
 _PILOT_UNITS = 2
 
@@ -43,7 +44,7 @@ class Plan:
 def plan(spec: StudyFile, folder: Path, workers: int | None = None) -> Plan:
     """Count ``spec`` and time its first units on one worker. Raises what running it would raise before it starts."""
     photos = 0
-    if spec.photos and not _fitted(spec.photos, folder, spec.model):
+    if spec.photos and not fitted(folder / spec.photos.fits, _request(spec.photos, folder, spec.model)):
         photos = len(fitting.find_photos([folder / p for p in spec.photos.paths]))
         spec = spec.model_copy(update={"photos": None})
         if spec.people is None:
@@ -98,7 +99,9 @@ def run_file(
 
     out = out or places.under(folder, spec.output)
     if spec.photos:
-        _fit(spec, spec.photos, folder, bar, overwrite)
+        name = engine or spec.run.engine
+        where = engines.get(name, workers or spec.run.workers, address or spec.run.address)
+        _fit(spec, spec.photos, folder, bar, overwrite, where)
     results = run_study(
         spec.study(folder),
         out,
@@ -132,42 +135,18 @@ def _request(photos: Photos, folder: Path, model: str) -> dict[str, Any]:
     return {k: v for k, v in photos.model_dump().items() if k != "fits"} | {"model": faces.load_model(model).sha256}
 
 
-def _fitted(photos: Photos, folder: Path, model: str) -> bool:
-    """Whether the fits that ``photos`` asks for are there. :class:`StoreError` when others are in their place."""
+def _fit(
+    spec: StudyFile, photos: Photos, folder: Path, bar: ProgressBar | None, overwrite: bool, engine: engines.Engine
+) -> None:
     where = folder / photos.fits
-    if not (where / "fits.csv").is_file():
-        return False
-    try:
-        found = json.loads((where / "request.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    wanted = _request(photos, folder, model)
-    if found == wanted:
-        return True
-    differs = ", ".join(k for k in wanted if found.get(k) != wanted[k]) if found else "no request.json beside them"
-    raise StoreError(
-        f"{where} holds fits of another request ({differs}); name another folder in photos.fits, use them as they are "
-        "with fits: in place of photos:, or replace them with --overwrite"
-    )
-
-
-def _fit(spec: StudyFile, photos: Photos, folder: Path, bar: ProgressBar | None, overwrite: bool) -> None:
-    where = folder / photos.fits
-    if not overwrite and _fitted(photos, folder, spec.model):
+    request = _request(photos, folder, spec.model)
+    if not overwrite and fitted(where, request):
         return
-    ensure_folder(where)
     found = fitting.find_photos([folder / p for p in photos.paths])
-    with (bar or (lambda n, text: nullcontext(lambda n: None)))(len(found), "Fitting") as progress:
-        fits = fitting.fit(
-            found,
-            model=spec.model,
-            detector=photos.detector,
-            landmarks=folder / photos.landmarks if photos.landmarks else None,
-            face=photos.face,
-            expression=photos.expression,
-            progress=lambda done, total, name: progress(1),
-        )
-    fitting.save_fits(where, fits)
-    write_text(where / "request.json", json.dumps(_request(photos, folder, spec.model), indent=2) + "\n")
+    options = photos.model_dump(exclude={"paths", "fits"})
+    options["landmarks"] = folder / photos.landmarks if photos.landmarks else None
+    unnamed = anonymous.unnamed([str(p) for p in found]) if spec.anonymous else nullcontext()
+    with unnamed, (bar or no_bar)(len(found), "Fitting") as progress:
+        fits = fit_photos(found, where, request, spec.model, options, engine, progress)
     if not any(f.ok for f in fits) and spec.people is None:
         raise FitError(f"none of {len(found)} photos could be fitted; {where / 'fits.csv'} says why")

@@ -58,13 +58,14 @@ def test_analyze_gate_power(results):
 def test_the_same_study_is_done_once(results):
     same = ("intervene", "--sample", 3, "--expression", "happiness", "--side", "left", "--side", "right",
             "--strength", 1, "--size", 96, "-o", results, "-q")  # fmt: skip
-    code, _, errors = call(*same)
-    assert code == 1
-    assert "already holds results" in errors
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.name != ".lock"}
+    assert call(*same)[0] == 0
     assert call(*same, "--resume")[0] == 0
-    code, _, errors = call(*same, "--seed", 5, "--resume")
-    assert code == 1
-    assert "another study" in errors
+    assert {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.name != ".lock"} == before
+    for how in ((), ("--resume",)):
+        code, _, errors = call(*same, "--seed", 5, *how)
+        assert code == 1
+        assert "another study (seed: 0 there, 5 now)" in errors
 
 
 def test_doctor_says_what_to_do():

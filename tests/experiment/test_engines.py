@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
+import warnings
 
 import pytest
 
 from morphsym.errors import ClassifierError, MissingDependencyError, StoreError, UsageError
-from morphsym.experiment import engines
+from morphsym.experiment import engines, warned
 from morphsym.experiment.engines.local import Processes, Threads
 from morphsym.experiment.study import run_study
 
@@ -50,6 +51,25 @@ def test_an_error_of_the_job_comes_out_as_it_is():
     for engine in (Threads(2), Processes(1)):
         with pytest.raises(ClassifierError, match="net: gave NaN"):
             list(engine.map(Trivial(fails_at=3), range(10)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Warns:
+    """A recipe whose job warns."""
+
+    def __call__(self):
+        def job(shard):
+            warnings.warn(f"shard {shard % 2} is odd", stacklevel=1)
+            return shard
+
+        return job
+
+
+@pytest.mark.parametrize("engine", [Threads(2), Processes(1)])
+def test_warnings_of_workers_reach_the_driver(engine):
+    with warned.gather() as found:
+        assert sorted(engine.map(Warns(), range(4))) == [0, 1, 2, 3]
+    assert set(found) == {"shard 0 is odd", "shard 1 is odd"}
 
 
 def test_shards_are_asked_for_only_when_workers_are_free():

@@ -119,7 +119,7 @@ def test_a_store_that_refuses_says_so(bucket, monkeypatch):
 
     results = Results.create(bucket, MANIFEST)
     monkeypatch.setattr(type(places.store(bucket)), "pipe_file", refuses)
-    with pytest.raises(StoreError, match="cannot write to memory:.*Access Denied"):
+    with pytest.raises(StoreError, match="cannot use memory:.*Access Denied"):
         results.write_shard(0, *rows_of("u1"))
 
 

@@ -166,6 +166,46 @@ def test_adding_a_classifier_renders_the_same_pictures(done, tmp_path):
     assert add_classifiers(tmp_path / "r", ["face_expression_net"]) == []
 
 
+def test_two_studies_begun_at_the_same_moment_do_not_mix(tmp_path, monkeypatch):
+    """Both saw an empty folder; the manifest of the later one stands, and the earlier must not fill it."""
+    original = Results.create.__func__
+
+    def late(cls, path, manifest, *args, **kwargs):
+        made = original(cls, path, manifest, *args, **kwargs)
+        theirs = made.manifest["spec"]["resolved"] | {"seed": 9}
+        other = made.manifest | {"spec_sha256": "another", "spec": {"resolved": theirs}}
+        Results(made.path, other).write_manifest()
+        return made
+
+    monkeypatch.setattr(Results, "create", classmethod(late))
+    with pytest.raises(StoreError, match=r"another run has just begun another study .*seed: 9 there, 0 now"):
+        run_study(STUDY, tmp_path / "r")
+    assert not (tmp_path / "r" / "predictions").exists()
+
+
+def test_progress_counts_what_failed_and_what_was_there(model, tmp_path):
+    good = list(sampled_units(model, 1, ["happiness"], seed=0, size=64))
+    bad = FailedUnit("gone.happiness", "gone", "photo", "happiness", "gone.jpg vanished")
+    told = []
+    runner.compute(0, [*good, bad], model, DESIGN, [load_classifier("mini_xception")],
+                   progress=lambda n, failed=0: told.append((n, failed)))  # fmt: skip
+    lost = len(DESIGN.conditions("gone", "photo"))
+    assert told == [(len(DESIGN.conditions("u", "sampled")), 0), (lost, lost)]
+
+
+def test_a_study_that_goes_on_with_other_versions_says_so(tmp_path, monkeypatch):
+    from .test_faults import begin
+
+    begin(tmp_path / "r", monkeypatch, shards=1)
+    file = tmp_path / "r" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["versions"]["torch"] = "1.0"
+    file.write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match=r"other versions than it was begun with: torch 1.0 there"):
+        done = run_study(STUDY, tmp_path / "r", resume=True)
+    assert done.manifest["resumed"][0]["versions"]["torch"] != "1.0"
+
+
 def test_failed_units_are_counted_not_replaced(model, tmp_path):
     good = list(sampled_units(model, 1, ["happiness"], seed=0, size=64))
     bad = FailedUnit("gone.happiness", "gone", "photo", "happiness", "gone.jpg has changed since it was fitted")

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -45,6 +46,40 @@ def test_good_results(done):
     assert found.predictions == len(done.predictions())
     assert found.sampled == found.identical == len(done.conditions()) // 2
     assert found.largest == 0
+
+
+def test_the_same_machine_must_give_the_same_bits_and_another_nearly(copy):
+    """One bit of one logit is a change here; from another processor it is not."""
+    name = "predictions/part-00000.parquet"
+
+    def nudge(frame):
+        frame["logit"] = np.nextafter(frame["logit"].to_numpy(), np.float32(9))
+        return frame
+
+    rewrite(copy, name, nudge)
+    found = verify(copy, sample=4)
+    assert not found.ok
+    assert "logits of the sample differ" in found.problems[0]
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["machine"]["processor"] = "an older one"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    found = verify(copy, sample=4)
+    assert found.ok, found.problems
+    assert any("made elsewhere, compared within 0.001" in n for n in found.notes)
+
+
+def test_kept_pictures_are_compared(copy):
+    from PIL import Image
+
+    file = next((copy / "images").rglob("unilateral-left-1-all.png"))
+    unit = file.parent.name
+    found = verify(copy, sample=4)
+    assert found.ok
+    assert found.pictures > 0
+    Image.new("RGB", Image.open(file).size).save(file)
+    assert any(f"{unit}/unilateral-left-1-all.png is another picture" in p for p in verify(copy, sample=4).problems)
+    file.unlink()
+    assert any("1 of" in p and "kept pictures are missing" in p for p in verify(copy, sample=0).problems)
 
 
 def test_good_results_with_a_classifier_added(copy):

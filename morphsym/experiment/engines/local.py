@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import StoreError
 from ...rendering.backends import _compile
+from .. import warned
 from ..run import one_thread
 from . import Job, Recipe
 
@@ -54,7 +55,9 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=(recipe,)) as pool:
             try:
-                yield from _stream(pool, _work, shards, self.workers)
+                for result, found in _stream(pool, _work, shards, self.workers):
+                    warned.again(found)
+                    yield result
             except BrokenProcessPool:
                 raise StoreError(
                     "a worker process died (killed, or out of memory); what was finished is kept: go on with --resume, "
@@ -64,16 +67,18 @@ class Processes:
 
 _job: Job | None = None
 _limits = contextlib.ExitStack()
+_found: dict[str, int] = {}  # warnings of this process that were not sent yet
 
 
 def _begin(recipe: Recipe) -> None:
     """Build this process' job."""
-    global _job
+    global _job, _found
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limits.enter_context(one_thread())  # for the life of the process
+    _found = _limits.enter_context(warned.gather())
     _job = recipe()
 
 
@@ -85,9 +90,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(shard: int) -> Any:
+def _work(shard: int) -> tuple[Any, dict[str, int]]:
     assert _job is not None
-    return _job(shard)
+    result, found = _job(shard), dict(_found)
+    _found.clear()
+    return result, found
 
 
 def _stream(pool: Executor, work: Any, shards: Iterable[int], workers: int) -> Iterator[Any]:

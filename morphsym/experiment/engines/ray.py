@@ -17,6 +17,7 @@ from typing import Any
 import ray
 
 from ...errors import MorphsymError, StoreError
+from .. import warned
 from ..run import one_thread
 from . import Recipe
 
@@ -45,14 +46,18 @@ class Worker:
     def __init__(self, recipe: Recipe) -> None:
         self.limits = contextlib.ExitStack()
         self.limits.enter_context(one_thread())  # for the life of the actor
+        self.found = self.limits.enter_context(warned.gather())
         self.job = recipe()
 
-    def shard(self, number: int) -> tuple[Any, MorphsymError | None]:
-        """The job's rows, or the error that a person can act on, as it is."""
+    def shard(self, number: int) -> tuple[Any, MorphsymError | None, dict[str, int]]:
+        """The job's rows, or the error that a person can act on, as it is; and the warnings that came."""
         try:
-            return self.job(number), None
+            rows, error = self.job(number), None
         except MorphsymError as e:
-            return None, e
+            rows, error = None, e
+        found = dict(self.found)
+        self.found.clear()
+        return rows, error, found
 
     def process(self) -> int:
         """The process id, for tests that kill it."""
@@ -120,7 +125,7 @@ class Ray:
             reference = done[0]
             shard, actor, tried = out.pop(reference)
             try:
-                rows, error = ray.get(reference)
+                rows, error, found = ray.get(reference)
             except ray.exceptions.ActorDiedError as e:
                 if tried >= RETRIES:
                     raise StoreError(
@@ -137,6 +142,7 @@ class Ray:
             except ray.exceptions.RayTaskError as e:
                 raise e.as_instanceof_cause() from None
             del reference, done
+            warned.again(found)
             if error is not None:
                 raise error
             yield rows
