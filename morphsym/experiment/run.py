@@ -49,7 +49,8 @@ Progress = Callable[..., Any]
 
 @dataclass
 class Timing:
-    """Seconds of work by stage, summed over workers; ``other`` is neither rendering nor classifying.
+    """Seconds of processor time by stage, summed over workers (each is one thread); ``other`` is neither rendering nor
+    classifying. What others do on a shared machine does not count.
 
     ``total`` is the wall time. With several workers the stages add up to more than it.
     """
@@ -162,20 +163,20 @@ def execute(
 
 
 def _write(results: Results, rows: ShardRows, timing: Timing) -> None:
-    tick = time.perf_counter()
+    tick = time.thread_time()
     results.write_shard(rows.shard, rows.conditions, rows.predictions, rows.failures)
     t = rows.timing
     timing.rendering += t.rendering
     timing.classifying += t.classifying
     timing.conditions += t.conditions
     timing.failed += t.failed
-    timing.other += t.other + time.perf_counter() - tick
+    timing.other += t.other + time.thread_time() - tick
 
 
 def _finish(results: Results, shards: int, timing: Timing) -> None:
-    tick = time.perf_counter()
+    tick = time.thread_time()
     results.finish(shards, finished=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
-    timing.other += time.perf_counter() - tick
+    timing.other += time.thread_time() - tick
 
 
 def compute(
@@ -195,7 +196,7 @@ def compute(
     is broken, not stumped: :class:`ClassifierError` stops the run, which can be resumed when it works again.
     """
     timing = Timing()
-    begin = time.perf_counter()
+    begin = time.thread_time()
     columns: list[Columns] = []
     answers: list[Answers] = []
     failures: list[Failure] = []
@@ -203,14 +204,14 @@ def compute(
         if isinstance(plan, FailedUnit):
             columns.append(failed_rows(plan))
         else:
-            tick = time.perf_counter()
+            tick = time.thread_time()
             pictures = render_plan(model, plan, renderer)
-            timing.rendering += time.perf_counter() - tick
+            timing.rendering += time.thread_time() - tick
             keep = folder is not None and save_images is not None and save_images(plan.unit)
             columns.append(rows(pictures, save_pictures(folder, pictures) if keep and folder else {}))
-            tick = time.perf_counter()
+            tick = time.thread_time()
             found, failed = ask(pictures, classifiers)
-            timing.classifying += time.perf_counter() - tick
+            timing.classifying += time.thread_time() - tick
             answers += found
             failures += failed
         timing.conditions += len(columns[-1]["condition"])
@@ -229,8 +230,7 @@ def compute(
         encode(failure_table(failures)) if failures else None,
         timing,
     )
-    timing.total = time.perf_counter() - begin
-    timing.other = timing.total - timing.rendering - timing.classifying
+    timing.other = time.thread_time() - begin - timing.rendering - timing.classifying
     return made
 
 
