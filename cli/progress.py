@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -34,9 +37,29 @@ def bars(quiet: bool) -> Callable[[int, str], Any]:
                     progress.set_postfix_str(f"{bad} failed", refresh=False)
                 progress.update(n)
 
-            yield advance
+            with _told_of_ctrl_c(progress):
+                yield advance
 
     return bar
+
+
+@contextmanager
+def _told_of_ctrl_c(progress: tqdm[Any]) -> Iterator[None]:
+    """Say beside the bar what the first Ctrl-C does: what is at work is finished and kept."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        progress.set_description_str("Stopping when what is at work is done (again: at once)")
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def say(message: str, quiet: bool = False) -> None:
