@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,7 +18,21 @@ from .progress import bars, say
 SOME_FAILED = 3
 """Exit status when some faces were fitted and some were not."""
 
-KEYS = ("name", "photo", "status", "reason", "nme", "quality")
+
+class Outcome(NamedTuple):
+    """What is told of a fit at the end; the fit itself is on disk."""
+
+    name: str
+    photo: str
+    status: str
+    reason: str
+    nme: float | None
+    quality: str
+
+    @classmethod
+    def of(cls, fit: Any) -> Outcome:
+        nme = float(fit.nme) if math.isfinite(fit.nme) else None
+        return cls(fit.name, fit.photo, fit.status, fit.reason, nme, fit.quality)
 
 
 @click.command("fit")
@@ -55,6 +71,26 @@ KEYS = ("name", "photo", "status", "reason", "nme", "quality")
     is_flag=True,
     help="Average the expression over both sides: the factual arm of a person who is asymmetric already.",
 )
+@click.option(
+    "--frame-step",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Every N-th frame of a video.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    help="The photos of each folder are the frames of one video, so many a second.",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Smooth the expression in a video over so many seconds.  [default: not]",
+)
 @click.option("--sheet", is_flag=True, help="Also write contact sheets of all fits, _sheet-01.png and so on.")
 @options.offline
 @options.quiet
@@ -69,14 +105,17 @@ def command(
     expression: str | None,
     same_person: bool,
     symmetrize: bool,
+    frame_step: int,
+    fps: float | None,
+    smooth: float,
     sheet: bool,
     offline: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Fit a 3D face model to photos.
+    """Fit a 3D face model to photos and videos.
 
-    PHOTO is a picture or a folder of pictures. Writes fits.csv (one row a face, with a reason for every failure), and
+    PHOTO is a picture, a video, or a folder of them. Writes fits.csv (one row a face, with a reason for every failure), and
     for every face NAME.npz (the fit) and NAME.png (an overlay to judge it by).
 
     Exit status: 0 all faces were fitted, 1 none, 3 some (fits.csv has the reasons of the others).
@@ -84,14 +123,17 @@ def command(
     \b
     morphsym fit portrait.jpg
     morphsym fit patients/ --expression happiness -o fits/
+    morphsym fit smile.mp4 --frame-step 5 --smooth 0.2 --expression happiness
     """
     from morphsym import fitting
     from morphsym.experiment.atomic import ensure_folder
+    from morphsym.fitting.sources import count
 
     ensure_folder(out)
     found = fitting.find_photos(photos)
-    with bars(quiet)(len(found), "Fitting") as progress:
-        fits = fitting.fit(
+    fits = []
+    with bars(quiet)(count(found, frame_step), "Fitting") as progress, fitting.FitsWriter(out) as writer:
+        for one in fitting.fit_each(
             found,
             model=model,
             detector=detector,
@@ -101,18 +143,21 @@ def command(
             offline=offline,
             same_person=same_person,
             symmetrize=symmetrize,
+            frame_step=frame_step,
+            fps=fps,
+            smooth=smooth,
             progress=lambda done, total, name: progress(1),
-        )
-    fits = fitting.save_fits(out, fits)
+        ):
+            fits.append(Outcome.of(writer.add(one)))
     if sheet:
-        fitting.save_sheets(out, fits)
-    good = [f for f in fits if f.ok]
+        fitting.save_sheets(out, fitting.load_fits(out))
+    good = [f for f in fits if f.status == "ok"]
     if as_json:
-        click.echo(json.dumps([{k: getattr(f, k) for k in KEYS} for f in fits]))
+        click.echo(json.dumps([f._asdict() for f in fits], allow_nan=False))
     if len(fits) == 1 and not good:
         raise FitError(f"{fits[0].photo}: {fits[0].reason}")
     for f in fits:
-        if not f.ok:
+        if f.status != "ok":
             say(f"not fitted: {f.photo}: {f.reason}")
     if not good:
         raise FitError(f"none of {len(found)} photos could be fitted; {out / 'fits.csv'} says why")

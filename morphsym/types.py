@@ -167,6 +167,9 @@ class FaceFit:
     quality: str = ""  # 'good', or what a person should look at, '; '-separated
     measures: Mapping[str, float] | None = None  # fitting.measures, of the expression as it was fitted, mm
     expression_fitted: np.ndarray | None = None  # (Ks,) float32 as fitted, where `expression` is its symmetric average
+    subject: str = ""  # whose face, where photos of one person or frames of one video share it; '': the name
+    frame: int = -1  # index of the video's frame, from 0; -1 for a photo
+    time: float = float("nan")  # seconds from the video's start
 
     @property
     def ok(self) -> bool:

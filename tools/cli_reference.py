@@ -11,7 +11,7 @@ import click
 HEADER = """# Command line
 
 Made from `--help` by `make docs`; `tests/cli/test_reference.py` checks that it is up to date.
-Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 stopped by Ctrl-C.
+Exit status: 0 done, 1 the work failed, 2 the request was wrong, 3 a part of it failed (`fit`: some faces), 130 stopped by Ctrl-C.
 """
 
 

@@ -64,7 +64,8 @@ def fits(found: Iterable[FaceFit]) -> list[FaceFit]:
 
 def _fit(found: FaceFit) -> FaceFit:
     name = alias(found.name)
-    return replace(found, name=name, reason=_without(found.reason, found.photo, found.name, name))
+    subject = alias(found.subject) if found.subject else ""
+    return replace(found, name=name, subject=subject, reason=_without(found.reason, found.photo, found.name, name))
 
 
 def failed(unit: FailedUnit, found: FaceFit) -> FailedUnit:

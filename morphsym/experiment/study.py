@@ -163,7 +163,9 @@ class Units:
         chosen = {f.name for f in [f for f in self.fits if f.ok][:EXAMPLE_PHOTOS]}
         order = sorted(s.expressions, key=lambda e: (e != "happiness", e != "surprise", e))
         people = {f"{subject_name(i)}.{order[i % len(order)]}" for i in range(min(EXAMPLE_PEOPLE, s.sample))}
-        return lambda unit: (unit.subject in chosen) if unit.source == "photo" else (unit.unit in people)
+        return lambda unit: (
+            (unit.fit is not None and unit.fit.name in chosen) if unit.source == "photo" else (unit.unit in people)
+        )
 
 
 @dataclass(frozen=True)

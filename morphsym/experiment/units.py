@@ -14,7 +14,8 @@ from .. import faces, rendering
 from ..errors import InputError, MorphsymError, UsageError
 from ..faces import MorphableModel
 from ..faces.people import sample_person
-from ..fitting import images, store
+from ..fitting import sources, store
+from ..fitting.images import Photo
 from ..rendering import cameras, checks, lights, photos
 from ..types import EMOTIONS, Condition, FaceFit, Unit
 
@@ -118,9 +119,10 @@ def subject_name(index: int) -> str:
 def photo_unit(fit: FaceFit, model: MorphableModel, size: int = PHOTO_SIZE) -> Unit | FailedUnit:
     """A fitted photo as a unit; what prevents that (the fit failed, the photo is gone or has changed) as a reason."""
     emotion = fit.emotion or "neutral"
+    subject = fit.subject or fit.name  # frames of one video, photos of one person are not independent
 
     def failed(reason: str) -> FailedUnit:
-        return FailedUnit(f"{fit.name}.{emotion}", fit.name, "photo", emotion, reason)
+        return FailedUnit(f"{fit.name}.{emotion}", subject, "photo", emotion, reason)
 
     if not fit.ok:
         return failed(fit.reason)
@@ -138,7 +140,7 @@ def photo_unit(fit: FaceFit, model: MorphableModel, size: int = PHOTO_SIZE) -> U
     shift = camera.K[0, :2, 2].cpu().numpy() - scale * fit.K[:2, 2]
     return Unit(
         unit=f"{fit.name}.{emotion}",
-        subject=fit.name,
+        subject=subject,
         source="photo",
         emotion=emotion,
         identity=fit.identity,
@@ -147,12 +149,18 @@ def photo_unit(fit: FaceFit, model: MorphableModel, size: int = PHOTO_SIZE) -> U
         landmarks=(fit.landmarks * scale + shift).astype(np.float32),
         fit=fit,
         photo=view,
-        attributes={"yaw": fit.yaw, "pitch": fit.pitch, "roll": fit.roll, "nme": fit.nme},
+        attributes={"yaw": fit.yaw, "pitch": fit.pitch, "roll": fit.roll, "nme": fit.nme, **_observed(fit)},
     )
 
 
-def _photo(fit: FaceFit) -> images.Photo:
-    photo = images.load_photo(fit.photo)
+def _observed(fit: FaceFit) -> dict[str, float | int]:
+    """What was measured on the photo itself: columns ``observed_…`` of the conditions, mm; of a frame its time, s."""
+    found = {f"observed_{name}": float(value) for name, value in (fit.measures or {}).items()}
+    return found | ({"frame": fit.frame, "time": fit.time} if fit.frame >= 0 else {})
+
+
+def _photo(fit: FaceFit) -> Photo:
+    photo = sources.load_source(fit)
     if photo.sha256 != fit.photo_sha256:
         raise InputError(f"{fit.photo} has changed since it was fitted; fit it again")
     return photo

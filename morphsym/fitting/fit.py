@@ -7,7 +7,7 @@ wrongly (an unknown model, a landmark file that does not exist) raises at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,11 @@ from .images import Photo, load_array, load_photo
 from .measures import measures, symmetrized
 from .priors import expression_prior
 from .quality import check_detection, check_fit, landmark_sigma, quality_flag
-from .same_person import solve_same_person
+from .same_person import common_directions, solve_same_person
+from .smoothing import smooth
 from .solver import Problem, Solution, solve
+from .sources import Source, count, sources
+from .video import is_video
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -48,6 +51,7 @@ class _Face:
     failed: FaceFit | None
     blank: FaceFit
     detection: Detection | None = None
+    sequence: int = -1  # the video that it is a frame of
 
 
 def fit(
@@ -63,10 +67,39 @@ def fit(
     offline: bool = False,
     same_person: bool = False,
     symmetrize: bool = False,
+    frame_step: int = 1,
+    fps: float | None = None,
+    smooth: float = 0.0,
 ) -> list[FaceFit]:
-    """Fit ``model`` to the faces in ``images``.
+    """Fit ``model`` to the faces in ``images``: :func:`fit_each` as a list."""
+    return list(
+        fit_each(
+            images, model, detector, landmarks, face, expression, progress, device=device, offline=offline,
+            same_person=same_person, symmetrize=symmetrize, frame_step=frame_step, fps=fps, smooth=smooth,
+        )
+    )  # fmt: skip
 
-    ``images``: one or more paths, :class:`Photo` records or arrays ``(H, W, 3)``. ``detector``: a name of
+
+def fit_each(
+    images: Any,
+    model: str | Path | MorphableModel = "makehuman",
+    detector: str | Detector = "mediapipe",
+    landmarks: Any = None,
+    face: str = "largest",
+    expression: str | Sequence[str | None] | None = None,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+    offline: bool = False,
+    same_person: bool = False,
+    symmetrize: bool = False,
+    frame_step: int = 1,
+    fps: float | None = None,
+    smooth: float = 0.0,
+) -> Iterator[FaceFit]:
+    """Fit ``model`` to the faces in ``images``, one record after the other in their order; pictures are not held.
+
+    ``images``: one or more paths (photos or videos), :class:`Photo` records or arrays ``(H, W, 3)``. ``detector``: a name of
     :data:`morphsym.fitting.detectors.NAMES` or a :class:`Detector`. ``landmarks``: instead of a detector, for each photo
     (or for the only one) a file, a :class:`Detection` or an array ``(68 or 478, 2)`` of pixels. ``face``: 'largest' or
     'all'. ``expression``: the canonical emotion, one for all or one a photo; without it the emotion whose preset is
@@ -75,6 +108,9 @@ def fit(
     ``same_person``: the photos all show one person, who gets one identity and an expression and pose a photo.
     ``symmetrize``: ``expression`` becomes the average of the fitted one and its mirror image, the factual arm of a person who
     is asymmetric already; the fitted one is kept as ``expression_fitted``, and the measures are of it.
+    ``frame_step``: every how many frames of a video one is fitted. ``fps``: the photos of each folder are the frames of one
+    video, so many a second. ``smooth``: seconds over which the expression in a video is smoothed (0: not; see
+    :mod:`.smoothing`). Frames of one video, and photos with ``same_person``, share a ``subject``.
 
     Raises :class:`UsageError` for wrong arguments; whatever is wrong with a single photo is a failed record.
     """
@@ -93,32 +129,58 @@ def fit(
         thorough = face == "all"
         finder = detectors.get(detector, offline, thorough) if isinstance(detector, str) else detector
 
-    names = Names()
-    results: list[FaceFit] = []
-    waiting: list[_Face] = []
+    if frame_step < 1 or smooth < 0 or (fps is not None and not fps > 0):
+        raise UsageError("frame_step must be at least 1, fps above 0 and smooth at least 0 seconds")
+    if smooth and face != "largest":
+        raise UsageError("smooth takes the largest face of every frame; face='all' would mix people")
+    if given is not None and any(isinstance(p, (str, Path)) and is_video(p) for p in photos):
+        raise UsageError("landmarks from files are for photos; the frames of a video need a detector")
 
-    def flush() -> None:
-        results.extend(_finish(f, the_model, symmetrize) for f in _solve_all(waiting, the_model, device, same_person))
-        waiting.clear()
+    def each() -> Iterator[FaceFit]:
+        names = Names()
+        waiting: list[_Face] = []
+        total = count(photos, frame_step) if progress is not None else 0
+        previous, subject = -1, ""
+        for done, source in enumerate(sources(photos, frame_step, fps), 1):
+            same_video = source.sequence >= 0 and source.sequence == previous
+            full = len(waiting) >= BATCH and not (same_video and smooth > 0)  # a video is smoothed as a whole
+            if waiting and not same_person and (full or source.sequence != previous):
+                yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth)
+                waiting = []
+            previous = source.sequence
+            marks = given[source.item] if given else finder
+            faces = _find(source, marks, face, the_model, emotions[source.item], names)
+            if same_person:
+                subject = subject or faces[0].blank.subject or faces[0].blank.name
+                faces = [_of_subject(f, subject) for f in faces]
+            waiting.extend(faces)
+            if progress is not None:
+                progress(done, max(done, total), faces[-1].blank.name)
+        if waiting:
+            yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth)
 
-    for i, source in enumerate(photos):
-        faces = _find(source, i, given[i] if given else finder, face, the_model, emotions[i], names)
-        waiting.extend(faces)
-        if len(waiting) >= BATCH and not same_person:
-            flush()
-        if progress is not None:
-            progress(i + 1, len(photos), faces[-1].blank.name)
-    flush()
-    return results
+    return each()
+
+
+def _of_subject(face: _Face, subject: str) -> _Face:
+    failed = None if face.failed is None else replace(face.failed, subject=subject)
+    return replace(face, failed=failed, blank=replace(face.blank, subject=subject))
+
+
+def _finish_all(
+    waiting: Sequence[_Face], model: MorphableModel, device: str, same_person: bool, symmetrize: bool, smooth: float
+) -> Iterator[FaceFit]:
+    for f in _solve_all(waiting, model, device, same_person, smooth):
+        yield _finish(f, model, symmetrize)
 
 
 def _find(
-    source: Any, position: int, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names
+    source: Source, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names
 ) -> list[_Face]:
     """The faces of one photo, or one failed record."""
-    blank = _blank(source, position, model, emotion)
+    blank = _blank(source, model, emotion)
     try:
-        photo = source if isinstance(source, Photo) else _load(source)
+        photo = source.image if isinstance(source.image, Photo) else _load(source.image)
         blank = replace(
             blank, photo=photo.path or blank.photo, photo_sha256=photo.sha256, height=photo.height, width=photo.width,
             note=photo.note,
@@ -128,7 +190,7 @@ def _find(
             raise InputError("no face found; expected one that is at least a tenth of the picture, from frontal to 60°")
     except MorphsymError as e:
         blank = replace(blank, name=names.unique(blank.name))
-        return [_Face(replace(blank, status="failed", reason=str(e)), blank)]
+        return [_Face(replace(blank, status="failed", reason=str(e)), blank, sequence=source.sequence)]
     faces = []
     stem = blank.name
     for index, detection in enumerate(found if face == "all" else found[:1]):
@@ -146,30 +208,72 @@ def _find(
             note="; ".join(n for n in notes if n),
         )
         reason = check_detection(detection, blank.width, blank.height)
-        faces.append(_Face(replace(one, status="failed", reason=reason) if reason else None, one, detection))
+        failed = replace(one, status="failed", reason=reason) if reason else None
+        faces.append(_Face(failed, one, detection, source.sequence))
     return faces
 
 
-def _solve_all(faces: Sequence[_Face], model: MorphableModel, device: str, same_person: bool) -> list[FaceFit]:
+def _solve_all(
+    faces: Sequence[_Face], model: MorphableModel, device: str, same_person: bool, seconds: float = 0.0
+) -> list[FaceFit]:
     """Solve the faces that have not failed, in batches of one kind of landmarks; order is kept."""
     results: dict[int, FaceFit] = {i: f.failed for i, f in enumerate(faces) if f.failed is not None}
     found = {i: f.detection for i, f in enumerate(faces) if f.failed is None and f.detection is not None}
     kinds = [k for k in KINDS if any(d.kind == k for d in found.values())]
-    if same_person and len(kinds) > 1:
-        raise UsageError("the photos of one person need landmarks of one kind; these are from different detectors")
-    for kind in kinds:
-        todo = [i for i in found if found[i].kind == kind]
-        parts = [todo[start : start + BATCH] for start in range(0, len(todo), BATCH)]
-        basis = landmark_basis(model, kind == "mediapipe").to(device)
-        blanks = [[faces[i].blank for i in part] for part in parts]
-        problems = [
-            _problem(blank, [found[i] for i in part], model, kind, device)
-            for blank, part in zip(blanks, parts, strict=True)
-        ]
-        solutions = solve_same_person(basis, problems) if same_person else [solve(basis, p) for p in problems]
-        for part, blank, problem, solution in zip(parts, blanks, problems, solutions, strict=True):
-            results.update(zip(part, _records(blank, model, basis, problem, solution), strict=True))
+    # 'visible' and 'anatomical' points have one basis: they differ in whether the contour slides.
+    both = {m: landmark_basis(model, m).to(device) for m in dict.fromkeys(k == "mediapipe" for k in kinds)}
+    if same_person and both:
+        both = dict(zip(both, common_directions(list(both.values())), strict=True))
+    bases = {k: both[k == "mediapipe"] for k in kinds}
+    parts = _batches(list(found), [f.sequence for f in faces], {i: d.kind for i, d in found.items()}, seconds > 0)
+    blanks = [[faces[i].blank for i in part] for part in parts]
+    part_kinds = [found[part[0]].kind for part in parts]
+    part_bases = [bases[k] for k in part_kinds]
+    problems = [
+        _problem(blank, [found[i] for i in part], model, kind, device)
+        for blank, part, kind in zip(blanks, parts, part_kinds, strict=True)
+    ]
+    if same_person:
+        solutions = solve_same_person(part_bases, problems) if parts else []
+    else:
+        solutions = [solve(b, p) for b, p in zip(part_bases, problems, strict=True)]
+    if seconds > 0:
+        held = [replace(p, identity=s.identity) if same_person else p for p, s in zip(problems, solutions, strict=True)]
+        for one in dict.fromkeys(faces[part[0]].sequence for part in parts):
+            rows = [k for k, part in enumerate(parts) if faces[part[0]].sequence == one]
+            if one < 0:
+                continue
+            times = torch.tensor([faces[i].blank.time for k in rows for i in parts[k]], dtype=torch.float64)
+            smoothed = smooth(
+                [part_bases[k] for k in rows], [held[k] for k in rows], [solutions[k] for k in rows],
+                times.to(device), seconds,
+            )  # fmt: skip
+            for k, solution in zip(rows, smoothed, strict=True):
+                solutions[k] = solution
+    for part, blank, basis, problem, solution in zip(parts, blanks, part_bases, problems, solutions, strict=True):
+        results.update(zip(part, _records(blank, model, basis, problem, solution), strict=True))
     return [results[i] for i in range(len(faces))]
+
+
+def _batches(rows: Sequence[int], sequences: Sequence[int], kinds: dict[int, str], in_order: bool) -> list[list[int]]:
+    """``rows`` in batches of at most :data:`BATCH` of one kind of landmarks.
+
+    ``in_order``: batches are consecutive and of one video, as smoothing needs them; else as few as can be.
+    """
+    if not in_order:
+        parts = []
+        for kind in dict.fromkeys(kinds[i] for i in rows):
+            todo = [i for i in rows if kinds[i] == kind]
+            parts += [todo[start : start + BATCH] for start in range(0, len(todo), BATCH)]
+        return parts
+    batches: list[list[int]] = []
+    for i in rows:
+        last = batches[-1] if batches else []
+        if last and len(last) < BATCH and (kinds[last[0]], sequences[last[0]]) == (kinds[i], sequences[i]):
+            last.append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 def _problem(
@@ -238,12 +342,15 @@ def _finish(fit: FaceFit, model: MorphableModel, symmetrize: bool) -> FaceFit:
     return replace(fit, expression=average, expression_fitted=fit.expression, note=note)
 
 
-def _blank(source: Any, position: int, model: MorphableModel, emotion: str | None) -> FaceFit:
+def _blank(source: Source, model: MorphableModel, emotion: str | None) -> FaceFit:
     """A record of which nothing is known yet but what was asked."""
-    path = source.path if isinstance(source, Photo) else str(source) if isinstance(source, (str, Path)) else ""
+    path = source.path
+    name = clean_name(Path(path).stem) if path else f"image{source.item:04d}"
+    if source.sequence >= 0 and source.frame >= 0 and is_video(path):
+        name = f"{name}-{source.frame:06d}"
     none = np.zeros(0, dtype=np.float32)
     return FaceFit(
-        name=clean_name(Path(path).stem) if path else f"image{position:04d}",
+        name=name,
         photo=str(Path(path).absolute()) if path else "",
         photo_sha256="",
         face=0,
@@ -266,6 +373,9 @@ def _blank(source: Any, position: int, model: MorphableModel, emotion: str | Non
         roll=float("nan"),
         emotion=emotion or "",
         emotion_source="given" if emotion else "",
+        subject=clean_name(source.subject) if source.subject else "",
+        frame=source.frame,
+        time=source.time,
     )
 
 
@@ -291,6 +401,8 @@ def clean_name(stem: str) -> str:
 
 
 def _load(source: Any) -> Photo:
+    if isinstance(source, MorphsymError):
+        raise source
     if isinstance(source, (str, Path)):
         return load_photo(source)
     return load_array(source)

@@ -127,9 +127,9 @@ def load_array(image: Any, max_pixels: int = MAX_PIXELS) -> Photo:
 
 
 def find_photos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The photos that ``paths`` name: files as given, folders replaced by the pictures in them (not in subfolders).
+    """The photos that ``paths`` name: files as given, folders replaced by the pictures and videos in them (no subfolders).
 
-    A folder's pictures are those whose ending is in :data:`SUFFIXES`, without hidden files, in natural order
+    A folder's pictures are those whose ending is in :data:`SUFFIXES` or a video's, without hidden files, in natural order
     (``face2`` before ``face10``). A file named twice is taken once. Files are not opened: a missing one is found by
     :func:`load_photo`, so that one bad photo does not stop the others.
 
@@ -160,12 +160,15 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _pictures(folder: Path) -> list[str]:
+    from .video import SUFFIXES as VIDEOS
+
+    wanted = SUFFIXES | VIDEOS
     names = []
     try:
         with os.scandir(folder) as entries:  # one pass, no stat for names that do not matter
             for entry in entries:
                 dot = entry.name.rfind(".")
-                if dot > 0 and entry.name[0] != "." and entry.name[dot:].lower() in SUFFIXES and not entry.is_dir():
+                if dot > 0 and entry.name[0] != "." and entry.name[dot:].lower() in wanted and not entry.is_dir():
                     names.append(entry.name)
     except OSError as e:
         raise InputError(f"cannot read the folder {folder}: {e.strerror or e}") from e

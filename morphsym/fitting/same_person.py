@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .basis import LandmarkBasis
-from .solver import Problem, Solution, reduced_identity_equations, solve
+from .solver import Problem, Solution, reduced_equations, solve
 
 ROUNDS = 8
 HALVINGS = 4
@@ -23,20 +23,41 @@ TOLERANCE = 1e-3
 """Relative fall of the joint energy at which the identity has been found."""
 
 
-def solve_same_person(basis: LandmarkBasis, problems: Sequence[Problem]) -> list[Solution]:
-    """Solve ``problems`` (any number of faces each) for one identity; a solution each, in order."""
-    alone = [solve(basis, p) for p in problems]
+def common_directions(bases: Sequence[LandmarkBasis]) -> list[LandmarkBasis]:
+    """``bases`` of different kinds of landmarks with their identities along the same directions: all that any of them sees."""
+    first = bases[0].to_identity
+    if all(b.to_identity is first for b in bases):
+        return list(bases)
+    seen = list({id(b): b.to_identity for b in bases}.values())
+    u, s, _ = torch.linalg.svd(torch.cat(seen, dim=1), full_matrices=False)
+    directions = u[:, s > 1e-6 * s[0]]
+    return [_along(b, directions) for b in bases]
+
+
+def _along(basis: LandmarkBasis, directions: Tensor) -> LandmarkBasis:
+    turn = basis.to_identity.T @ directions
+    return replace(
+        basis, identity=basis.identity @ turn, path_identity=basis.path_identity @ turn, to_identity=directions
+    )
+
+
+def solve_same_person(bases: Sequence[LandmarkBasis], problems: Sequence[Problem]) -> list[Solution]:
+    """Solve ``problems`` (any number of faces each) for one identity; a solution each, in order.
+
+    ``bases``: one a problem, with their identities along the same directions (:func:`common_directions`).
+    """
+    alone = [solve(b, p) for b, p in zip(bases, problems, strict=True)]
     if sum(len(s.energy) for s in alone) == 1:
         return alone
-    gradient, information = _equations(basis, problems, alone)
     # The mean of the photos' own identities, each weighted by what its photo can tell.
-    identity = torch.linalg.solve(information + _eye(information), _weighted(basis, problems, alone))
-    found, energy = _held(basis, problems, identity)
+    gradient, information = _equations(bases, problems, alone, own=True)
+    identity = torch.linalg.solve(information + _eye(information), -gradient)
+    found, energy = _held(bases, problems, identity)
     for _ in range(ROUNDS):
-        gradient, information = _equations(basis, problems, found)
+        gradient, information = _equations(bases, problems, found)
         step = -torch.linalg.solve(information + _eye(information), gradient + identity)
         for _ in range(HALVINGS):
-            tried, new = _held(basis, problems, identity + step)
+            tried, new = _held(bases, problems, identity + step)
             if new < energy:
                 break
             step = step / 2
@@ -49,25 +70,29 @@ def solve_same_person(basis: LandmarkBasis, problems: Sequence[Problem]) -> list
     return found
 
 
-def _held(basis: LandmarkBasis, problems: Sequence[Problem], identity: Tensor) -> tuple[list[Solution], float]:
+def _held(
+    bases: Sequence[LandmarkBasis], problems: Sequence[Problem], identity: Tensor
+) -> tuple[list[Solution], float]:
     """Every photo with ``identity (Kr,)``, and the joint energy."""
-    found = [solve(basis, replace(p, identity=identity.expand(len(p.pixels), -1))) for p in problems]
+    found = [
+        solve(b, replace(p, identity=identity.expand(len(p.pixels), -1))) for b, p in zip(bases, problems, strict=True)
+    ]
     prior = float(identity @ identity)
     return found, sum(float(s.energy.sum()) - len(s.energy) * prior for s in found) + prior
 
 
-def _equations(basis: LandmarkBasis, problems: Sequence[Problem], found: Sequence[Solution]) -> tuple[Tensor, Tensor]:
-    """Gradient ``(Kr,)`` and information ``(Kr, Kr)`` of the landmarks about the identity, summed over the photos."""
-    parts = [reduced_identity_equations(basis, p, s) for p, s in zip(problems, found, strict=True)]
+def _equations(
+    bases: Sequence[LandmarkBasis], problems: Sequence[Problem], found: Sequence[Solution], own: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Gradient ``(Kr,)`` and information ``(Kr, Kr)`` of the landmarks about the identity, summed over the photos.
+
+    ``own``: the gradient at identity 0 of each photo's quadratic model in place of that at its own identity.
+    """
+    parts = []
+    for b, p, s in zip(bases, problems, found, strict=True):
+        g, h = reduced_equations(b, p, s, "identity")
+        parts.append((g - (h @ s.identity[..., None])[..., 0] if own else g, h))
     return sum_of([g for g, _ in parts]), sum_of([h for _, h in parts])
-
-
-def _weighted(basis: LandmarkBasis, problems: Sequence[Problem], found: Sequence[Solution]) -> Tensor:
-    total = []
-    for p, s in zip(problems, found, strict=True):
-        gradient, information = reduced_identity_equations(basis, p, s)
-        total.append((information @ s.identity[..., None])[..., 0] - gradient)
-    return sum_of(total)
 
 
 def sum_of(parts: Sequence[Tensor]) -> Tensor:

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import MorphsymError
 from ..experiment.atomic import writing
 from ..types import FaceFit
-from .images import load_photo
 from .overlay import LEGEND
+from .sources import load_source
 
 TILE, CAPTION, GAP = 220, 56, 8
 COLUMNS, ROWS = 6, 8
@@ -82,6 +82,6 @@ def _picture(folder: Path, fit: FaceFit) -> Image.Image | None:
     if not fit.photo:
         return None
     try:
-        return Image.fromarray(load_photo(fit.photo).pixels)
+        return Image.fromarray(load_source(fit).pixels)
     except MorphsymError:
         return None

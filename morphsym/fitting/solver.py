@@ -52,6 +52,7 @@ class Problem:
     prior: ExpressionPrior
     slide: bool = True  # contour landmarks follow the visible silhouette
     identity: Tensor | None = None  # (B, Kr) known identity: it is held
+    variables: Tensor | None = None  # (B, Kd) known expression: it is held
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +112,9 @@ def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, toleranc
     start, scale, data = prepare(joined, problem)
     low, high = bounds(joined, problem.prior)
     state, *_ = _levenberg_marquardt(joined, data, start, low, high, 10, 1e-3, pose_only=True)
-    held = problem.identity is not None
+    held = problem.identity is not None, problem.variables is not None
     state, energy, converged, used = _levenberg_marquardt(
-        joined, data, state, low, high, iterations, tolerance, hold_identity=held
+        joined, data, state, low, high, iterations, tolerance, held=held
     )
     image, points, _, _ = project(joined, data, state)
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
@@ -193,7 +194,8 @@ def _initial(basis: _Basis, problem: Problem, principal: Tensor) -> tuple[_State
     f = log_f.exp()
     camera = torch.stack([offset[:, 0] / f, offset[:, 1] / f, log_f - scale.log(), log_f - scale.log()], dim=-1)
     identity = basis.mean.new_zeros(batch, kr) if problem.identity is None else problem.identity.clone()
-    return _State(identity, problem.prior.mean.clone(), R, camera), scale
+    variables = problem.prior.mean if problem.variables is None else problem.variables
+    return _State(identity, variables.clone(), R, camera), scale
 
 
 def _slid(basis: _Basis, state: _State) -> tuple[Tensor, Tensor]:
@@ -309,11 +311,12 @@ def _normal_equations(basis: _Basis, data: _Data, state: _State, pose_only: bool
     return energy(data, image, state), gradient, hessian
 
 
-def reduced_identity_equations(basis: LandmarkBasis, problem: Problem, solution: Solution) -> tuple[Tensor, Tensor]:
-    """What the landmarks say about the identity once a face's other unknowns have been eliminated.
+def reduced_equations(basis: LandmarkBasis, problem: Problem, solution: Solution, about: str) -> tuple[Tensor, Tensor]:
+    """What a face says ``about`` its 'identity' or its expression 'variables' once its other unknowns are eliminated.
 
-    Half the gradient ``(B, Kr)`` and the Gauss–Newton matrix ``(B, Kr, Kr)`` of the energy *without the identity's prior*, at
-    ``solution`` of ``problem``. Expression variables at a bound that the gradient pushes outwards count as fixed.
+    Half the gradient ``(B, K)`` and the Gauss–Newton matrix ``(B, K, K)`` of the energy at ``solution`` of ``problem``; for the
+    identity *without its prior*. Eliminated expression variables at a bound that the gradient pushes outwards, and an
+    identity that is held, count as fixed.
     """
     joined = join(basis, problem.prior)
     _, scale, data = prepare(joined, problem)
@@ -325,17 +328,28 @@ def reduced_identity_equations(basis: LandmarkBasis, problem: Problem, solution:
     state = _State(solution.identity, solution.variables, solution.R, camera)
     _, gradient, hessian = _normal_equations(joined, data, state, False)
     kr, kd = joined.identities, solution.variables.shape[-1]
-    gradient, hessian = gradient.clone(), hessian.clone()
-    gradient[:, :kr] -= state.identity
-    hessian[:, :kr, :kr] -= torch.eye(kr, dtype=hessian.dtype, device=hessian.device)
-    g = gradient[:, kr : kr + kd]
-    fixed = torch.zeros(len(gradient), hessian.shape[-1] - kr, dtype=torch.bool, device=gradient.device)
-    fixed[:, :kd] = ((solution.variables <= low[kr:]) & (g > 0)) | ((solution.variables >= high[kr:]) & (g < 0))
-    free = (~fixed).to(gradient)
-    own = hessian[:, kr:, kr:] * free[:, :, None] * free[:, None, :] + torch.diag_embed(1.0 - free)
-    cross = hessian[:, :kr, kr:] * free[:, None, :]
-    solved = torch.linalg.solve(own, torch.cat([cross.transpose(1, 2), (gradient[:, kr:] * free)[..., None]], dim=-1))
-    return gradient[:, :kr] - (cross @ solved[..., -1:])[..., 0], hessian[:, :kr, :kr] - cross @ solved[..., :-1]
+    free = torch.ones_like(gradient)
+    if about == "identity":
+        gradient, hessian = gradient.clone(), hessian.clone()
+        gradient[:, :kr] -= state.identity
+        hessian[:, :kr, :kr] -= torch.eye(kr, dtype=hessian.dtype, device=hessian.device)
+        g = gradient[:, kr : kr + kd]
+        walled = ((solution.variables <= low[kr:]) & (g > 0)) | ((solution.variables >= high[kr:]) & (g < 0))
+        free[:, kr : kr + kd] = (~walled).to(gradient)
+        kept = torch.arange(kr, device=gradient.device)
+    else:
+        if problem.identity is not None:
+            free[:, :kr] = 0.0
+        kept = torch.arange(kr, kr + kd, device=gradient.device)
+    rest = torch.ones(gradient.shape[-1], dtype=torch.bool, device=gradient.device)
+    rest[kept] = False
+    gone = rest.nonzero()[:, 0]
+    mask = free[:, gone]
+    own = hessian[:, gone[:, None], gone] * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1.0 - mask)
+    cross = hessian[:, kept[:, None], gone] * mask[:, None, :]
+    solved = torch.linalg.solve(own, torch.cat([cross.transpose(1, 2), (gradient[:, gone] * mask)[..., None]], dim=-1))
+    h = hessian[:, kept[:, None], kept]
+    return gradient[:, kept] - (cross @ solved[..., -1:])[..., 0], h - cross @ solved[..., :-1]
 
 
 def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
@@ -351,7 +365,7 @@ def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
 
 def _levenberg_marquardt(
     basis: _Basis, data: _Data, state: _State, low: Tensor, high: Tensor,
-    iterations: int, tolerance: float, pose_only: bool = False, hold_identity: bool = False,
+    iterations: int, tolerance: float, pose_only: bool = False, held: tuple[bool, bool] = (False, False),
 ) -> tuple[_State, Tensor, Tensor, Tensor]:  # fmt: skip
     """Minimise the energy of every face; returns the state, the energy, which converged and the iterations used."""
     batch = len(state.identity)
@@ -364,7 +378,7 @@ def _levenberg_marquardt(
     damping = torch.full((batch,), 1e-3, dtype=torch.float64, device=device)
     energy, gradient, hessian = _normal_equations(basis, data, state, pose_only)
     for iteration in range(iterations):
-        delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only, hold_identity)
+        delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only, held)
         trial = step(state, delta, low, high)
         new_energy, new_gradient, new_hessian = _normal_equations(basis, data, trial, pose_only)
         better = new_energy < energy
@@ -395,9 +409,9 @@ def _levenberg_marquardt(
 
 def _solve_step(
     gradient: Tensor, hessian: Tensor, damping: Tensor, state: _State, low: Tensor, high: Tensor, pose_only: bool,
-    hold_identity: bool = False,
+    held: tuple[bool, bool] = (False, False),
 ) -> Tensor:  # fmt: skip
-    """The damped Gauss–Newton step ``(B, P)``; 0 for variables held at a bound."""
+    """The damped Gauss–Newton step ``(B, P)``; 0 for variables at a bound, and for what is held: identity, expression."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     damped = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-12)
     if pose_only:
@@ -407,8 +421,11 @@ def _solve_step(
     lowest = torch.cat([low - x, -pose], dim=-1)  # of the step
     highest = torch.cat([high - x, pose], dim=-1)
     fixed = ((lowest >= 0) & (gradient > 0)) | ((highest <= 0) & (gradient < 0))
-    if hold_identity:
-        fixed[:, : state.identity.shape[-1]] = True
+    kr = state.identity.shape[-1]
+    if held[0]:
+        fixed[:, :kr] = True
+    if held[1]:
+        fixed[:, kr:-7] = True
     delta = torch.zeros_like(gradient)
     for attempt in range(ACTIVE_SET_PASSES):
         free = (~fixed).to(gradient)

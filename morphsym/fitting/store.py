@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,56 +20,87 @@ from ..errors import MorphsymError, StoreError
 from ..experiment.atomic import ensure_folder, write_text, writing
 from ..types import FaceFit
 from .fit import Names, clean_name
-from .images import load_photo
 from .measures import MEASURES
 from .overlay import overlay
+from .sources import load_source
 
 FORMAT = 1
 """Version of the files; a folder with a larger one is refused."""
 
 COLUMNS = (
-    "photo", "name", "face", "status", "reason", "nme", "converged", "quality", "yaw", "pitch", "roll", "emotion",
-    "emotion_source", *MEASURES, "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
+    "photo", "name", "subject", "face", "frame", "time", "status", "reason", "nme", "converged", "quality",
+    "yaw", "pitch", "roll", "emotion", "emotion_source", *MEASURES, "detector", "model", "note", "width", "height",
+    "photo_sha256", "model_sha256", "format",
 )  # fmt: skip
 
 _ARRAYS = {"identity": "f4", "expression": "f4", "K": "f8", "R": "f8", "t": "f8", "landmarks": "f4"}
 _OPTIONAL_ARRAYS = ("landmarks_478", "expression_fitted")
 
 
+class FitsWriter:
+    """Writes fits to a folder one after the other: every record and overlay at once, ``fits.csv`` when closed.
+
+    Used as a context: ``with FitsWriter(folder) as writer: writer.add(fit)``. An error inside leaves no ``fits.csv``, so a
+    half-written folder is not taken for a whole one. Nothing is held but the rows of ``fits.csv``. Overlays need the photo:
+    it is read again from ``fit.photo``; a fit of an array in memory, or whose photo is gone, gets none and its ``note`` says
+    so. ``model`` is the model of the fits where it is not in the registry.
+    """
+
+    def __init__(self, folder: str | Path, overlays: bool = True, model: Any = None) -> None:
+        self.folder = ensure_folder(Path(folder))
+        self._overlays, self._model = overlays, model
+        self._names = Names()
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, fit: FaceFit) -> FaceFit:
+        """Write one fit; returns it as stored: a name that is taken is made unique."""
+        if not self._rows:  # from now on the folder is not what an older fits.csv says
+            (self.folder / "fits.csv").unlink(missing_ok=True)
+        fit = replace(fit, name=self._names.unique(clean_name(fit.name)))
+        if self._overlays and len(fit.landmarks):
+            fit = _save_overlay(self.folder, fit, self._model)
+        with writing(self.folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
+            np.savez_compressed(f, allow_pickle=False, **_to_arrays(fit))
+        self._rows.append(_row(fit))
+        return fit
+
+    def __enter__(self) -> FitsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            text = pd.DataFrame(self._rows, columns=list(COLUMNS)).to_csv(index=False, float_format="%.6g")
+            write_text(self.folder / "fits.csv", text)
+
+
 def save_fits(
-    folder: str | Path, fits: Sequence[FaceFit], overlays: bool = True, model: Any = None,
+    folder: str | Path, fits: Iterable[FaceFit], overlays: bool = True, model: Any = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[FaceFit]:  # fmt: skip
-    """Write ``fits`` to ``folder`` (made if need be) and return them as stored: names that collide are made unique.
+    """Write ``fits`` to ``folder`` (made if need be) and return them as stored; see :class:`FitsWriter`.
 
-    Overlays need the photo: it is read again from ``fit.photo``; a fit of an array in memory, or whose photo is gone, gets
-    none and its ``note`` says so. ``model`` is the model of the fits where it is not in the registry. Raises
-    :class:`StoreError` for a folder that cannot be written.
+    Raises :class:`StoreError` for a folder that cannot be written.
     """
-    folder = ensure_folder(Path(folder))
-    names = Names()
+    fits = list(fits)
     stored = []
-    for i, fit in enumerate(fits):
-        fit = replace(fit, name=names.unique(clean_name(fit.name)))
-        if overlays and len(fit.landmarks):
-            fit = _save_overlay(folder, fit, model)
-        with writing(folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
-            np.savez_compressed(f, allow_pickle=False, **_to_arrays(fit))
-        stored.append(fit)
-        if progress is not None:
-            progress(i + 1, len(fits), fit.name)
-    write_text(folder / "fits.csv", table(stored).to_csv(index=False, float_format="%.6g"))
+    with FitsWriter(folder, overlays, model) as writer:
+        for i, fit in enumerate(fits):
+            stored.append(writer.add(fit))
+            if progress is not None:
+                progress(i + 1, len(fits), stored[-1].name)
     return stored
 
 
 def table(fits: Sequence[FaceFit]) -> pd.DataFrame:
     """``fits.csv`` as a table: one row a face, :data:`COLUMNS`."""
-    rows = [
-        {c: (f.measures or {}).get(c, math.nan) if c in MEASURES else FORMAT if c == "format" else getattr(f, c)
-         for c in COLUMNS}
-        for f in fits
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame([_row(f) for f in fits], columns=list(COLUMNS))
+
+
+def _row(fit: FaceFit) -> dict[str, Any]:
+    measures = fit.measures or {}
+    row = {c: measures.get(c, math.nan) if c in MEASURES else getattr(fit, c, None) for c in COLUMNS}
+    # whose face it is is always said; a photo has no frame
+    return row | {"subject": fit.subject or fit.name, "frame": fit.frame if fit.frame >= 0 else None, "format": FORMAT}
 
 
 def load_fits(folder: str | Path) -> list[FaceFit]:
@@ -157,8 +188,9 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceF
             values[name] = arrays.get(name)
         elif name == "measures" and header.get(name) is not None:
             values[name] = {k: math.nan if v is None else float(v) for k, v in header[name].items()}
-        elif name in ("nme", "yaw", "pitch", "roll"):
-            values[name] = float("nan") if header[name] is None else float(header[name])
+        elif name in ("nme", "yaw", "pitch", "roll", "time"):
+            number = header.get(name) if name == "time" else header[name]
+            values[name] = float("nan") if number is None else float(number)
         elif name == "expression_names":
             values[name] = tuple(header[name])
         elif name in header:
@@ -176,7 +208,7 @@ def _save_overlay(folder: Path, fit: FaceFit, model: Any) -> FaceFit:
     try:
         if not fit.photo:
             return replace(fit, note="; ".join(n for n in (fit.note, "no overlay: the photo was not a file") if n))
-        picture = overlay(fit, load_photo(fit.photo), model)
+        picture = overlay(fit, load_source(fit), model)
     except MorphsymError as e:
         return replace(fit, note="; ".join(n for n in (fit.note, f"no overlay: {e}") if n))
     with writing(folder / f"{fit.name}.png") as aside:

@@ -14,9 +14,15 @@ from PIL import Image
 
 from morphsym import resources, weights
 from morphsym.errors import InputError, MissingDependencyError, UsageError
-from morphsym.fitting import detectors
+from morphsym.faces import MorphableModel
+from morphsym.fitting import detectors, fit
 from morphsym.fitting.detectors import FileDetector
-from morphsym.fitting.detectors.mediapipe import SUBSET_68, MediaPipeDetector
+from morphsym.fitting.detectors.mediapipe import (
+    SUBSET_68,
+    MediaPipeDetector,
+    mirrored_detection,
+    mirrored_scores,
+)
 
 from .conftest import MIRROR_68
 
@@ -28,12 +34,36 @@ def mediapipe(mediapipe_home: Path) -> MediaPipeDetector:
 
 @pytest.mark.shared
 def test_mediapipe_finds_what_the_sample_holds(mediapipe: Any, astronaut: np.ndarray, sample: dict) -> None:
-    (found,) = mediapipe(astronaut)
-    assert found.kind == "mediapipe"
+    (found,) = MediaPipeDetector(mediapipe._task, both_ways=False)(astronaut)
+    (both,) = mediapipe(astronaut)
+    assert np.abs(both.landmarks478 - np.array(sample["landmarks_478"])[:, :2]).max() < 1.0
+    assert found.kind == both.kind == "mediapipe"
     assert np.abs(found.landmarks478 - np.array(sample["landmarks_478"])[:, :2]).max() < 0.5
     assert np.abs(found.landmarks68 - np.array(sample["landmarks_68"])).max() < 0.5
     assert found.blendshapes["mouthSmileLeft"] == pytest.approx(sample["blendshapes"]["mouthSmileLeft"], abs=0.02)
     assert found.note == ""
+
+
+@pytest.mark.shared
+def test_the_detector_has_no_side(mediapipe: Any, astronaut: np.ndarray, makehuman: MorphableModel) -> None:
+    """The mirror image of a picture gets the mirror image of its landmarks and scores, hence of its coefficients."""
+    flipped = np.ascontiguousarray(astronaut[:, ::-1])
+    (here,), (there,) = mediapipe(astronaut), mediapipe(flipped)
+    back = mirrored_detection(there, 512)
+    assert np.abs(back.landmarks478 - here.landmarks478).max() < 0.01
+    assert max(abs(back.blendshapes[k] - v) for k, v in here.blendshapes.items()) < 1e-3
+    a, b = fit([astronaut, flipped], makehuman, landmarks=[here, there])
+    assert np.abs(makehuman.mirror_expression(b.expression) - a.expression).max() < 0.05  # the issue's aim
+    # One look alone is not: otherwise this would test nothing.
+    once = MediaPipeDetector(mediapipe._task, both_ways=False)
+    (here,), (there,) = once(astronaut), once(flipped)
+    assert np.abs(mirrored_detection(there, 512).landmarks478 - here.landmarks478).max() > 0.5
+
+
+def test_scores_trade_sides() -> None:
+    assert mirrored_scores({"mouthSmileLeft": 0.9, "jawRight": 0.1, "jawOpen": 0.3}) == {
+        "mouthSmileRight": 0.9, "jawLeft": 0.1, "jawOpen": 0.3,
+    }  # fmt: skip
 
 
 def test_the_subset_is_symmetric(ict_embedding: dict) -> None:

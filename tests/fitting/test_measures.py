@@ -194,8 +194,28 @@ def test_same_person_with_bad_photos_and_wrong_arguments(makehuman: MorphableMod
     assert "too small" in found[1].reason
     with pytest.raises(UsageError, match="largest face"):
         fit([astronaut], makehuman, landmarks=[good], same_person=True, face="all")
-    with pytest.raises(UsageError, match="one kind"):
-        fit([astronaut] * 2, makehuman, landmarks=[good, replace(good, kind="visible")], same_person=True)
+
+
+def test_one_person_seen_by_two_detectors_in_any_order(makehuman: MorphableModel, smile: np.ndarray) -> None:
+    """Landmarks of several kinds tell of one identity, and the order of the photos does not matter."""
+    identity = (np.random.default_rng(8).normal(size=makehuman.n_identity) * 0.7).astype(np.float32)
+    photos = [
+        photo_of(makehuman, identity, a * smile, yaw, i) for i, (a, yaw) in enumerate(((0, 0), (1, 20), (0.5, -20)))
+    ]
+    own = makehuman.landmarks(makehuman.forward(torch.as_tensor(identity)[None], torch.as_tensor(0 * smile)[None]))
+    pixels = project(portrait_camera(512, 80.0, 27.0, 0.0), own)[0][0].numpy().astype(np.float64)
+    photos.append(Detection(pixels, photos[0].box, float("nan"), "test", None, kind="visible"))
+    black = [np.zeros((512, 512, 3), np.uint8)] * 4
+    together = fit(black, makehuman, landmarks=photos, same_person=True)
+    assert all(f.ok for f in together)
+    assert len({f.identity.tobytes() for f in together}) == 1
+    assert {f.subject for f in together} == {together[0].name}
+    assert max(f.nme for f in together) < 0.03
+    order = [3, 1, 0, 2]
+    shuffled = fit(black, makehuman, landmarks=[photos[i] for i in order], same_person=True)
+    for k, i in enumerate(order):
+        assert np.abs(shuffled[k].identity - together[i].identity).max() < 0.02
+        assert np.abs(shuffled[k].expression - together[i].expression).max() < 0.02
 
 
 def test_a_hidden_mouth_is_flagged(makehuman: MorphableModel) -> None:

@@ -4,6 +4,10 @@ Weights: ``morphsym weights get mediapipe``. The model's own face finder sees a 
 picture or larger. Where it finds none, the picture is searched again turned by quarters, then in overlapping enlarged
 crops; the detection's ``note`` says so. A face that lies on its side is looked at again upright, since MediaPipe's
 points are then wrong by a tenth of the eye distance.
+
+**Both ways.** MediaPipe answers a picture and its mirror image differently: a network has no left–right symmetry built in.
+Asymmetry measured with it would hold the network's own. So every face is looked at in the mirror image too, and the
+two answers are averaged, which makes the detector exactly mirror-symmetric.
 """
 
 from __future__ import annotations
@@ -11,13 +15,16 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ... import weights
+from ... import resources, weights
 from .base import Detection, box_of, by_size, check_image
 
 SUBSET_68 = (
@@ -45,40 +52,73 @@ CROP_SIDE = 640
 SMALLEST_CROP = 96
 """Pixels; a face in a smaller crop would be too small to fit."""
 
+ONCE = "seen in the picture or its mirror image only"
+"""Begins the note of a detection that could not be averaged."""
+
+SAME_FACE = 0.5
+"""Boxes of the picture and of its mirror image that overlap by more show one face."""
+
 
 class MediaPipeDetector:
     """``image (H, W, 3)`` uint8 RGB to detections. ``max_faces`` limits how many faces are looked for.
 
     ``thorough`` also searches crops when the whole picture showed a face, for the small ones of a group.
+    ``both_ways`` averages what is found in the picture and in its mirror image; without it the network's own
+    asymmetry stays in (it is twice as fast).
     """
 
     name = "mediapipe"
 
     def __init__(
-        self, task: str | Path | None = None, max_faces: int = 20, offline: bool = False, thorough: bool = False
-    ) -> None:
+        self, task: str | Path | None = None, max_faces: int = 20, offline: bool = False, thorough: bool = False,
+        both_ways: bool = True,
+    ) -> None:  # fmt: skip
         self._task = str(task if task is not None else weights.path("mediapipe", offline))
         self._max_faces = max_faces
         self._thorough = thorough
+        self._both_ways = both_ways
         self._landmarker: Any = None
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
         check_image(image)
         height, width = image.shape[:2]
         working, shrunk = _resized(image, min(1.0, LARGEST_SIDE / max(height, width)))
-        found = [self._upright(working, d) for d in self._detect(working, "")]
+        first = [self._upright(working, d) for d in self._detect(working, "", always=True)]
+        # A face that only the picture or only its mirror image shows is doubtful: perhaps it stands on its head.
+        found = [d for d in first if ONCE not in d.note]
         if not found:
             for quarters in (1, 3, 2):
                 turned = self._detect_turned(working, quarters, f"found in the picture turned by {90 * quarters}°")
                 if found := [self._upright(working, d) for d in turned]:
                     break
         if not found:
-            found = next((f for parts in CROPS if (f := self._search_crops(working, parts))), [])
+            found = first or next((f for parts in CROPS if (f := self._search_crops(working, parts))), [])
         elif self._thorough:
             found = _distinct(found + self._search_crops(working, CROPS[0]))
         return by_size([_mapped(d, lambda p: p / shrunk) for d in found])
 
-    def _detect(self, image: np.ndarray, note: str) -> list[Detection]:
+    def _detect(self, image: np.ndarray, note: str, always: bool = False) -> list[Detection]:
+        """The faces of ``image``, averaged with those of its mirror image.
+
+        ``always``: look into the mirror image also where the picture itself shows no face; a search of many crops
+        does not, which would take twice as long.
+        """
+        found = self._detect_once(image, note)
+        if not self._both_ways or not (found or always):
+            return found
+        width = image.shape[1]
+        mirrored = [mirrored_detection(d, width) for d in self._detect_once(image[:, ::-1], note)]
+        both = []
+        for d in found:
+            twin = max(mirrored, key=lambda m: _overlap(m.box, d.box), default=None)
+            if twin is None or _overlap(twin.box, d.box) < SAME_FACE:
+                both.append(_seen_once(d))
+                continue
+            mirrored.remove(twin)
+            both.append(averaged(d, twin))
+        return both + [_seen_once(m) for m in mirrored]
+
+    def _detect_once(self, image: np.ndarray, note: str) -> list[Detection]:
         import mediapipe as mp
 
         if self._landmarker is None:
@@ -133,6 +173,47 @@ class MediaPipeDetector:
             return seen
         again = self._detect_turned(image, quarters, f"looked at in the picture turned by {90 * quarters}°")
         return max(again, key=lambda d: _overlap(d.box, seen.box), default=seen)
+
+
+@cache
+def _mirror_map() -> np.ndarray:
+    """``(478,)``: the point that is each point's mirror image, as measured on renders and their mirror images."""
+    with np.load(resources.asset("heads/ict_mediapipe.npz"), allow_pickle=False) as z:
+        return np.asarray(z["mirror"])
+
+
+def mirrored_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Blendshape scores of the mirror image: ``…Left`` and ``…Right`` trade places, sides and directions alike."""
+    swap = {"Left": "Right", "Right": "Left"}
+    return {next((k.removesuffix(a) + b for a, b in swap.items() if k.endswith(a)), k): v for k, v in scores.items()}
+
+
+def mirrored_detection(detection: Detection, width: int) -> Detection:
+    """The detection as it would be in the mirror image of its picture of ``width`` pixels."""
+    assert detection.landmarks478 is not None
+    points = detection.landmarks478[_mirror_map()] * (-1, 1) + (width, 0)
+    scores = None if detection.blendshapes is None else mirrored_scores(detection.blendshapes)
+    return replace(
+        detection, landmarks68=points[list(SUBSET_68)], box=box_of(points), landmarks478=points, blendshapes=scores
+    )
+
+
+def averaged(one: Detection, other: Detection) -> Detection:
+    """The mean of two detections of one face, points and scores."""
+    assert one.landmarks478 is not None
+    assert other.landmarks478 is not None
+    points = (one.landmarks478 + other.landmarks478) / 2
+    scores = None
+    if one.blendshapes is not None and other.blendshapes is not None:
+        scores = {k: (v + other.blendshapes[k]) / 2 for k, v in one.blendshapes.items()}
+    return replace(
+        one, landmarks68=points[list(SUBSET_68)], box=box_of(points), landmarks478=points, blendshapes=scores
+    )
+
+
+def _seen_once(detection: Detection) -> Detection:
+    note = f"{ONCE}: the detector's own asymmetry is in it"
+    return replace(detection, note="; ".join(n for n in (detection.note, note) if n))
 
 
 def _create(task: str, max_faces: int) -> Any:
