@@ -30,7 +30,7 @@ import head_lips
 import head_mesh
 import head_paint
 import numpy as np
-from head_expression import ARKIT, native_expressions, partner
+from head_expression import ARKIT, native_expressions, partner, side_of
 from head_lids import clear_lids
 from head_source import Source, read
 
@@ -202,11 +202,14 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     report["score_std"] = [float(scores.std(0, ddof=1).min()), float(scores.std(0, ddof=1).max())]
 
     centres = np.stack([centre - origin, (centre - origin) * flip])
-    eyes = np.arange(e1, e2), np.arange(e2, l1)
-    expression, report["lids"] = clear_lids(mean, basis, scores[:400], expression, faces[part == 0], mirror, eyes)
-    for k in (ARKIT.index("eyeBlinkLeft"), ARKIT.index("eyeBlinkRight")):  # the lashes go with the mended lids
-        expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots])
+    expression, report["lids"] = clear_lids(
+        mean, basis, scores[:400], expression, faces[part == 0], mirror, np.arange(e1, e2)
+    )
+    for k, name in enumerate(ARKIT):  # the lashes go with the mended lids; on a closed eye they point down
+        fold = head_lashes.fold(offset, name)
+        expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots]) + (fold if side_of(name) >= 0 else 0)
         expression[k, l2:] = np.einsum("nk,nkd->nd", share, expression[k][mesh.mirror[roots]])
+        expression[k, l2:] += fold * flip if side_of(name) <= 0 else 0
 
     twin = expression[[ARKIT.index(partner(n)) for n in ARKIT]][:, mirror] * flip
     expression = (expression + twin) / 2  # the last rounding

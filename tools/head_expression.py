@@ -27,6 +27,13 @@ def partner(name: str) -> str:
     return name
 
 
+def side_of(name: str) -> int:
+    """1 for a shape of the left, -1 of the right, 0 for one without a side (directions such as mouthLeft too)."""
+    if name.startswith(("jaw", "mouthLeft", "mouthRight")):
+        return 0
+    return 1 if name.endswith("Left") else -1 if name.endswith("Right") else 0
+
+
 def native_expressions(source: Source) -> tuple[np.ndarray, dict[str, float]]:
     """Native fields (52, N, 3) in cm, exact mirror pairs, and how far each was from its partner's image (cm)."""
     raw = np.stack([source.target(f"{DATA}faceunits01/targets/faceunits/{n}.target") for n in ARKIT])

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from head_source import Source
 
-LENGTH = {"helper-l-eyelashes-2": 0.42, "helper-l-eyelashes-1": 0.20}  # cm, upper and lower
+LENGTH = {
+    "helper-l-eyelashes-2": 0.34
+}  # cm; the upper lid's. The lower lid's are too fine for triangles: they are painted
 BLADES_PER_COLUMN = 3
 ROOT_SHARE = 0.22  # along a strip's column: the foot of this point on the skin is the rim of the lid
 LIFT = 0.015  # cm in front of the skin, against z-fighting
@@ -85,7 +87,7 @@ def grow(
         root = polylines[:, k] * (1 - (at - k)) + polylines[:, min(k + 1, polylines.shape[1] - 1)] * (at - k)
         way = polylines[:, -1] - polylines[:, 0]
         way /= np.linalg.norm(way, axis=1, keepdims=True)
-        way = way + np.array([0.0, 0.0, 0.8])  # curl towards the viewer
+        way = way + np.array([0.0, 0.45, 0.25])  # curl up and towards the viewer
         way /= np.linalg.norm(way, axis=1, keepdims=True)
         fine = np.linspace(0, len(root) - 1, (len(root) - 1) * BLADES_PER_COLUMN + 1)
         lower = np.minimum(fine.astype(int), len(root) - 2)
@@ -100,7 +102,7 @@ def grow(
     for root, way, reach in zip(roots, directions, lengths, strict=True):
         for k in range(len(root) - 1):
             first = len(offsets)
-            a, b = root[k], root[k] + 0.75 * (root[k + 1] - root[k])
+            a, b = root[k], root[k + 1]  # foot to foot: gaps would read as a row of stitches
             tip = (way[k] + way[k + 1]) / 2 * (reach[k] + reach[k + 1]) / 2
             middle = (a + b) / 2
             offsets += [np.zeros(3), np.zeros(3), tip]
@@ -111,3 +113,10 @@ def grow(
     cross = np.cross(skin[corner[:, 1]] - skin[corner[:, 0]], skin[corner[:, 2]] - skin[corner[:, 0]])
     normal = cross / np.linalg.norm(cross, axis=1, keepdims=True)
     return np.array(offsets) + LIFT * normal, np.array(faces, np.int32), index, weights
+
+
+def fold(offset: np.ndarray, name: str) -> np.ndarray:
+    """What a blink adds to the lashes' offsets (n, 3) at coefficient 1: they point down on a closed eye. 0 otherwise."""
+    if not name.startswith("eyeBlink"):
+        return np.zeros_like(offset)
+    return np.maximum(offset[:, 1:2] - LIFT, 0.0) * np.array([0.0, -1.6, 0.3])

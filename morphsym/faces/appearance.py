@@ -3,9 +3,10 @@
 Skin follows the two-layer pigment model of Donner & Jensen, 'A Spectral BSSRDF for Shading Human Skin' (EGSR 2006):
 eumelanin and pheomelanin absorb in the epidermis, oxy- and deoxyhaemoglobin in the dermis; absorption and reduced
 scattering as published there, haemoglobin's extinction from S. Prahl's compilation (omlc.org/spectra/hemoglobin). The
-epidermis is passed twice (Beer–Lambert along a diffuse path); the dermis reflects like a semi-infinite medium (total
-diffuse reflectance of Jensen et al., SIGGRAPH 2001, eq. 15). The spectrum becomes sRGB through the CIE 1931 observer in
-the analytic form of Wyman, Sloan & Shirley (JCGT 2013), with a perfect white reflector as white.
+epidermis is a thin layer that absorbs and scatters (Kubelka & Munk 1931, with the coefficients K = 2 σa, S = ¾ σs'); the
+dermis below it reflects like a semi-infinite medium (total diffuse reflectance of Jensen et al., SIGGRAPH 2001, eq. 15).
+Without the light that the epidermis sends back itself dark skin comes out orange. The spectrum becomes sRGB through the CIE
+1931 observer in the analytic form of Wyman, Sloan & Shirley (JCGT 2013), with a perfect white reflector as white.
 
 Skin types I to VI are assigned from the individual typology angle, ITA° = atan((L* − 50) / b*), with the limits 55, 41,
 28, 10, −30 of Chardon et al. (1991) and Del Bino & Bernerd (2013). That is a colour scale; Fitzpatrick's own types ask how
@@ -68,11 +69,13 @@ _DEOXY = np.array(
 )
 _PER_MM = 2.303 * 150.0 / 64500.0 / 10.0  # 150 g/l of haemoglobin (64,500 g/mol) in whole blood; 1/cm to 1/mm
 _EPIDERMIS_MM = 0.06
-_PATH = 2.0 * 1.6  # down and up, along directions spread over the hemisphere
+_EPIDERMAL_SCATTER = 0.4
+"""Share of the published scattering that the epidermis has. Ours, so that L*, a*, b* of the skin types come out where
+colorimeters find facial skin (Xiao et al. 2017, Skin Research and Technology 23:21-29: L* 70 to 38, b* 11 to 20)."""
 _SURFACE = 0.02  # what the rough surface sends back, white: about the Fresnel reflectance of n = 1.4 less its highlight
 _FITZPATRICK = ((55.0, "I"), (41.0, "II"), (28.0, "III"), (10.0, "IV"), (-30.0, "V"))
 
-MELANIN_RANGE = (0.003, 0.43)
+MELANIN_RANGE = (0.006, 0.43)
 """Volume share of melanosomes in the epidermis: 1.3–6.3 % in lightly, 11–16 % in moderately, 18–43 % in darkly pigmented
 adults (Jacques 1998)."""
 HAEMOGLOBIN_RANGE = (0.002, 0.05)
@@ -90,8 +93,8 @@ HAIR_COLOURS = {
     "black": (0.055, 0.048, 0.045),
     "dark brown": (0.14, 0.095, 0.065),
     "brown": (0.27, 0.175, 0.11),
-    "blond": (0.58, 0.44, 0.27),
-    "red": (0.44, 0.19, 0.09),
+    "blond": (0.57, 0.46, 0.32),
+    "red": (0.42, 0.22, 0.13),
     "grey": (0.60, 0.59, 0.57),
 }
 
@@ -130,8 +133,19 @@ def skin_colour(melanin: float, haemoglobin: float, eumelanin: float = 0.8) -> n
     a = (1.0 + inner) / (1.0 - inner)
     root = np.sqrt(3.0 * (1.0 - albedo))
     reflectance = 0.5 * albedo * (1.0 + np.exp(-4.0 / 3.0 * a * root)) * np.exp(-root)
-    reflectance = _SURFACE + (1.0 - _SURFACE) * reflectance * np.exp(-epidermis * _EPIDERMIS_MM * _PATH)
+    back, through = _layer(2.0 * epidermis, 0.75 * _EPIDERMAL_SCATTER * scatter)
+    reflectance = back + through**2 * reflectance / (1.0 - back * reflectance)  # to and fro between the layers
+    reflectance = _SURFACE + (1.0 - _SURFACE) * reflectance
     return encode_srgb(np.clip(reflectance @ _TO_LINEAR, 0.0, 1.0))
+
+
+def _layer(k: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Diffuse reflectance and transmittance of the epidermis alone (Kubelka & Munk); coefficients in 1/mm."""
+    a = 1.0 + k / s
+    b = np.sqrt(a * a - 1.0)
+    x = b * s * _EPIDERMIS_MM
+    below = a * np.sinh(x) + b * np.cosh(x)
+    return np.sinh(x) / below, b / below
 
 
 def ita(srgb: np.ndarray) -> float:
@@ -155,10 +169,10 @@ def sample_appearance(
     if melanin_centre is None:
         log_melanin = rng.uniform(low, high)
     else:
-        log_melanin = np.log(melanin_centre) + 0.35 * rng.standard_normal()
+        log_melanin = np.log(melanin_centre) + 0.45 * rng.standard_normal()
     melanin = float(np.exp(np.clip(log_melanin, low, high)))
     haemoglobin = float(np.clip(0.015 * np.exp(0.3 * rng.standard_normal()), *HAEMOGLOBIN_RANGE))
-    light = 1.0 / (1.0 + (melanin / 0.045) ** 2)  # 1 for very light skin, 0 for dark
+    light = 1.0 / (1.0 + (melanin / 0.035) ** 3)  # 1 for very light skin, 0 for dark
     irises = {"blue": 0.32, "grey": 0.1, "green": 0.13, "hazel": 0.15, "brown": 0.3}
     dark_irises = {"dark brown": 0.75, "brown": 0.25}
     hairs = {"blond": 0.25, "brown": 0.35, "dark brown": 0.28, "red": 0.05, "black": 0.07}

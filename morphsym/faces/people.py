@@ -9,13 +9,14 @@ import numpy as np
 from ..errors import UsageError
 from ..types import Person
 from .appearance import Appearance, compose, fitzpatrick, sample_appearance, skin_colour
+from .closing import nearest_closed
 from .model import MorphableModel
 
 IDENTITY_LIMIT = 2.5
 """Coefficients drawn from N(0, 1) are cut here, where a linear model still looks like a person."""
 
 ANCESTRIES = ("african", "asian", "caucasian")
-_MELANIN = {"african": 0.20, "asian": 0.045, "caucasian": 0.018}
+_MELANIN = {"african": 0.18, "asian": 0.045, "caucasian": 0.022}
 """Typical volume share of melanin (light 1.3–6.3 %, moderate 11–16 %, dark 18–43 %: Jacques 1998). Mixed ancestry mixes the
 logarithms; people vary around it."""
 
@@ -30,7 +31,8 @@ def sample_people(model: MorphableModel, n: int, seed: int) -> list[Person]:
 
     The bundled head knows its population: ``attributes`` has ``sex`` (female, male), ``age`` (years, 18 to 90),
     ``ancestry`` (the largest share) and each share, ``weight`` and ``muscle`` (0 to 1, average 0.5) and ``fitzpatrick``
-    (I to VI by ITA°, see :mod:`.appearance`). Other models state no such thing: identities are N(0, 1) cut at ±2.5, skin
+    (I to VI by ITA°, see :mod:`.appearance`). Other models state no such thing: identities are N(0, 1) cut at ±2.5, moved to the
+    nearest whose lips and lids close where the model has a blink (see :mod:`.closing`), skin
     tones cover I to VI, and ``attributes`` has only ``fitzpatrick`` and the melanin that make the picture.
 
     Raises :class:`UsageError` for a negative ``n`` or seed.
@@ -56,6 +58,7 @@ def _person(model: MorphableModel, index: int, rng: np.random.Generator) -> Pers
         look = sample_appearance(rng, centre, attributes["age"])
     else:
         identity = np.clip(rng.standard_normal(model.n_identity), -IDENTITY_LIMIT, IDENTITY_LIMIT)
+        identity = nearest_closed(model, identity)
         look = sample_appearance(rng)
     skin = skin_colour(look.melanin, look.haemoglobin, look.eumelanin)
     attributes |= {"fitzpatrick": fitzpatrick(skin), "melanin": round(look.melanin, 4)}

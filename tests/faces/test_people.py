@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from skimage.color import rgb2lab
 
 from morphsym.errors import UsageError
 from morphsym.faces import MorphableModel, fitzpatrick, load_model, paint, sample_appearance, sample_people, skin_colour
 from morphsym.faces.appearance import DEFAULT, MELANIN_RANGE, decode_srgb, encode_srgb, ita
+from morphsym.faces.closing import constraints, nearest_closed
 from morphsym.faces.people import macro_weights
 
 
@@ -131,3 +133,56 @@ def test_paint_colours_what_it_says(model: MorphableModel) -> None:
     assert eyes.max() < 6
     lips = model.paint["lip"] > 0.9
     assert base[lips, 0].mean() - base[lips, 1].mean() > 0.1  # red
+
+
+def test_skin_colours_are_where_colorimeters_find_them() -> None:
+    """Xiao et al. 2017 and the ITA literature: facial skin has L* 30 to 72, a* 6 to 15, b* 8 to 23."""
+    for melanin in np.geomspace(*MELANIN_RANGE, 15)[:-1]:
+        lightness, a, b = rgb2lab(skin_colour(melanin, 0.015)[None, None])[0, 0]
+        assert 28 < lightness < 73
+        assert 6 < a < 15
+        assert 8 < b < 23
+
+
+def test_all_skin_types_are_drawn() -> None:
+    types = [p.attributes["fitzpatrick"] for p in sample_people(load_model(), 120, 1)]
+    assert set(types) == {"I", "II", "III", "IV", "V", "VI"}
+
+
+@pytest.mark.shared
+def test_ict_people_close_their_eyes_and_lips(ict_path: object) -> None:
+    m = load_model(str(ict_path))
+    rng = np.random.default_rng(0)
+    drawn = np.clip(rng.standard_normal((40, m.n_identity)), -2.5, 2.5)
+    closed = np.stack([nearest_closed(m, c) for c in drawn])
+    blink = m.coefficients({"eyeBlinkLeft": 1, "eyeBlinkRight": 1})
+
+    def gaps(identity: np.ndarray, expression: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:
+        i, e = torch.as_tensor(identity, dtype=torch.float32), torch.as_tensor(expression)[None]
+        y = m.landmarks(m.forward(i, e))[..., 1].numpy()
+        return np.array([y[:, a] - y[:, b] for a, b in pairs])
+
+    zero, rest = np.zeros((1, m.n_identity)), np.zeros_like(blink)
+    for expression, pairs in ((blink, [(37, 41), (44, 46)]), (rest, [(62, 66)])):
+        of_mean = gaps(zero, expression, pairs)
+        assert (gaps(drawn, expression, pairs) > of_mean + 0.05).any()  # else nothing would be shown
+        assert (gaps(closed, expression, pairs) < of_mean - 0.02).all()
+    moved = np.linalg.norm(closed - drawn, axis=1)
+    assert moved.max() < 0.5 * np.linalg.norm(drawn, axis=1).mean()
+    inside = np.zeros(m.n_identity) + np.linalg.lstsq(constraints(m)[0], np.full(7, -0.2), rcond=None)[0]
+    assert nearest_closed(m, inside) is inside  # who closes them already stays bit for bit
+
+
+@pytest.mark.shared
+def test_ict_mouth_and_nostrils_are_dark(ict_path: object) -> None:
+    m = load_model(str(ict_path))
+    socket = np.unique(m.faces[m.part == m.part_names.index("head")])
+    x = m.mean.numpy()
+    inside = socket[(np.abs(x[socket, 0]) < 2) & (np.abs(x[socket, 1] + 3.4) < 1.5) & (x[socket, 2] > 2)]
+    skin = np.unique(m.faces[m.part == m.part_names.index("skin")])
+    assert (m.paint["mouth_cavity"][np.setdiff1d(inside, skin)] > 0.99).all()
+    noses = np.flatnonzero(m.paint["nostril"] > 0.5)
+    assert len(noses) > 100
+    assert np.abs(x[noses, 0]).max() < 2.2
+    tip = m.landmarks(m.mean[None])[0, 30].numpy()
+    assert (m.paint["nostril"][np.linalg.norm(x - tip, axis=1) < 0.8] < 0.05).all()

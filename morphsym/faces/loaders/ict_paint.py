@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from ..split import MIRROR68, smoothstep
 
@@ -58,7 +60,10 @@ def paint_masks(
     depth = np.polynomial.polynomial.polyval(np.minimum(np.abs(v[:, 0]), 3.5), surface) - v[:, 2]
     within = -_signed_distance(v[:, :2], outer[:, :2])
     box = (np.abs(v[:, 0]) < 4.0) & (v[:, 1] < p[33, 1] - 0.3) & (v[:, 1] > p[57, 1] - 0.8)
-    masks["mouth_cavity"] = (skin & box) * smoothstep((depth - 0.75) / 0.5)
+    # upstream gives the pouch of the mouth the back of the head's material
+    pouch = _pouch(v, faces[part == part_names.index("head")], p) if "head" in part_names else np.zeros(len(v), bool)
+    masks["mouth_cavity"] = np.maximum((skin & box) * smoothstep((depth - 0.75) / 0.5), pouch & ~skin)
+    masks["nostril"] = skin * _nostrils(v, faces, p)
     masks["lip"] = front * smoothstep((within + 0.10) / 0.16) * (1.0 - smoothstep((depth - 0.8) / 0.4))
 
     brow = np.zeros(len(v))
@@ -89,6 +94,43 @@ def paint_masks(
     masks["mouth_shadow"] = (of("teeth") | of("gums_tongue")) * smoothstep((depth - 0.4) / 2.6)
     masks["scalp_hair"] = _hair(v, p, skin | of("head"))
     return {k: (0.5 * (m + m[mirror])).astype(np.float32) for k, m in masks.items()}
+
+
+def _pouch(v: np.ndarray, faces: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Vertices (V,) bool of the connected piece of ``faces`` that lies behind the lips."""
+    ends = np.r_[faces[:, [0, 1]], faces[:, [1, 2]]]
+    label = connected_components(coo_matrix((np.ones(len(ends)), ends.T), shape=(len(v), len(v))), directed=False)[1]
+    inside = np.zeros(len(v), dtype=bool)
+    lips = p[48:68]
+    for piece in np.unique(label[faces[:, 0]]):
+        x = v[label == piece]
+        low, high = x.min(axis=0), x.max(axis=0)
+        if high[0] - low[0] < 9.0 and low[0] < 0 < high[0] and low[1] < lips[:, 1].mean() < high[1]:
+            inside |= label == piece
+    return inside
+
+
+def _nostrils(v: np.ndarray, faces: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Mask (V,) of the skin inside the nose: near a nostril's axis, facing it or its opening."""
+    tri = v[faces]
+    cross = np.cross(tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0])
+    normal = np.zeros_like(v)
+    for c in range(3):
+        np.add.at(normal, faces[:, c], cross)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
+    mask = np.zeros(len(v))
+    up = np.array([0.0, 0.95, -0.3])
+    for rim in (p[33:36], p[31:34]):
+        foot = rim.mean(axis=0)
+        along = (v - foot) @ up
+        away = v - foot - along[:, None] * up
+        far = np.linalg.norm(away, axis=1)
+        out = foot - 0.2 * up - v
+        to_axis = -(normal * away).sum(axis=1) / np.maximum(far, 1e-9)
+        to_opening = (normal * out).sum(axis=1) / np.maximum(np.linalg.norm(out, axis=1), 1e-9)
+        near = (1.0 - smoothstep((far - 0.9) / 0.3)) * smoothstep(along / 0.2) * (along < 2.0)
+        mask = np.maximum(mask, near * smoothstep((np.maximum(to_axis, to_opening) - 0.05) / 0.35))
+    return mask
 
 
 def _hair(v: np.ndarray, p: np.ndarray, on: np.ndarray) -> np.ndarray:
