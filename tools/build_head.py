@@ -207,7 +207,9 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     for k, name in enumerate(ARKIT):  # the lashes go with the mended lids; on a closed eye they point down
         fold = head_lashes.fold(offset, name)
-        expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots]) + (fold if side_of(name) >= 0 else 0)
+        expression[k, l1:l2] = np.einsum("nk,nkd->nd", share, expression[k][roots]) + (
+            fold if side_of(name) >= 0 else 0
+        )
         expression[k, l2:] = np.einsum("nk,nkd->nd", share, expression[k][mesh.mirror[roots]])
         expression[k, l2:] += fold * flip if side_of(name) <= 0 else 0
 
