@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,6 +150,13 @@ def command(
             progress=lambda done, total, name: progress(1),
         ):
             fits.append(Outcome.of(writer.add(one)))
+    report(fits, found, out, sheet, quiet, as_json)
+
+
+def report(fits: Sequence[Outcome], found: Sequence[Path], out: Path, sheet: bool, quiet: bool, as_json: bool) -> None:
+    """Contact sheets, messages and the exit status; for ``fit`` and ``import``."""
+    from morphsym import fitting
+
     if sheet:
         fitting.save_sheets(out, fitting.load_fits(out))
     good = [f for f in fits if f.status == "ok"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import morphsym
 from morphsym.errors import MorphsymError
 
 COMMANDS = {
-    "fit": "fit a 3D face model to photos",
+    "fit": "fit a 3D face model to photos and videos",
+    "import": "take coefficients of SMIRK, DECA, EMOCA or MediaPipe",
     "intervene": "weaken one side of the face, render, classify",
     "classify": "add classifiers to finished results",
     "analyze": "paired analysis and report of results",
@@ -41,7 +43,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f".{cmd_name}", __package__).command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        return importlib.import_module(f".{module}", __package__).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

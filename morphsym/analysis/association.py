@@ -90,7 +90,7 @@ def associate_targets(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The association of the photos' own asymmetry (``realised_asymmetry`` of the baseline: the fitted face) with the
+    """The association of the photos' own asymmetry (``realised_asymmetry`` of ``original``: the face as it was fitted) with the
     output on the ``original`` pixels, for each classifier, and for each emotion where there are several.
 
     Emotions are strata (their means are taken out, permutations stay within), and so are the values of the column
@@ -105,9 +105,8 @@ def associate_targets(
     photos = table[(table["source"] == "photo") & (table["arm"] == "original")]
     if photos.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    base = table[(table["source"] == "photo") & (table["arm"] == "baseline") & (table["status"] == "ok")]
     held = [c for c in covariates if c in table.columns]
-    own = base.set_index("unit")[["realised_asymmetry", *held]].astype(float)
+    own = photos[photos["status"] == "ok"].set_index("unit")[["realised_asymmetry", *held]].astype(float)
     frame = photos[["unit", "subject", "expression"]].assign(row=photos.index).join(own, on="unit")
     for c in ("yaw", "roll"):
         if c in held:

@@ -14,7 +14,7 @@ RULES = (
     "unilateral: more asymmetry than the baseline, on average and in at least half of the units",
     "matched: at most a fifth of the asymmetry that unilateral adds",
     f"matched: the intensity of unilateral within {MATCH:.0%}",
-    "null: the baseline's asymmetry and intensity",
+    "null: the asymmetry and intensity of the photo as fitted, of a sampled person's baseline",
 )
 
 
@@ -34,6 +34,11 @@ def manipulation(conditions: pd.DataFrame) -> pd.DataFrame:
     ok = ok.astype({"realised_asymmetry": float, "realised_intensity": float})
     base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_asymmetry", "realised_intensity"]]
     change = ok.join(base.add_suffix("_baseline"), on="unit")
+    # A photo's null arm is what the photo shows; its baseline is another face where the fit was symmetrized.
+    shown = conditions[(conditions["status"] == "ok") & (conditions["arm"] == "original")].set_index("unit")
+    for name in base.columns:
+        photo = change["unit"].map(shown[name].astype(float)).where(change["arm"] == "null")
+        change[f"{name}_baseline"] = photo.fillna(change[f"{name}_baseline"])
     change["asymmetry_change"] = change["realised_asymmetry"] - change["realised_asymmetry_baseline"]
     change["intensity_change"] = change["realised_intensity"] - change["realised_intensity_baseline"]
     change["more"] = (change["asymmetry_change"] > 0).where(change["asymmetry_change"].notna())

@@ -41,6 +41,14 @@ def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return out
 
 
+def _one_face(targets: Targets, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether rows ``a`` and ``b`` of the conditions show one face: the factual arm of a symmetrized photo is not the photo."""
+    if "realised_asymmetry" not in targets.conditions.columns:
+        return np.ones(len(a), dtype=bool)
+    x = targets.conditions["realised_asymmetry"].to_numpy(dtype=float)
+    return ~(np.abs(x[a] - x[b]) > 1e-6)
+
+
 def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
     """Every contrast that the design allows. A row is NaN for a classifier that lacks any of the arms it needs."""
     y = targets.values(outcome)
@@ -72,9 +80,10 @@ def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
             ("rerender", "null", "baseline"),
         ):
             if {first, second} <= arms:
-                blocks.append(
-                    Block(contrast, outcome, rows, *(_take(y, units[arm].to_numpy()) for arm in (first, second)))
-                )
+                index = {arm: units[arm].to_numpy() for arm in (first, second)}
+                if contrast == "rerender":
+                    index = {arm: np.where(_one_face(targets, *index.values()), i, -1) for arm, i in index.items()}
+                blocks.append(Block(contrast, outcome, rows, *(_take(y, index[arm]) for arm in (first, second))))
     return blocks
 
 

@@ -292,8 +292,6 @@ def _problem(
 def _records(
     blanks: Sequence[FaceFit], model: MorphableModel, basis: LandmarkBasis, problem: Problem, solution: Solution
 ) -> list[FaceFit]:
-    from ..faces import nearest_emotion
-
     identity = (solution.identity @ basis.to_identity.T).cpu().numpy()
     expression = (solution.variables @ problem.prior.tie.T).cpu().numpy()
     error = (solution.projected - problem.pixels).norm(dim=-1).mean(dim=-1)
@@ -307,7 +305,7 @@ def _records(
         coefficients = expression[i].astype(np.float32)
         emotion, source = blank.emotion, blank.emotion_source
         if not emotion:
-            emotion, source = nearest_emotion(model, coefficients)[0], "nearest_preset"
+            emotion, source = nearest(model, coefficients)
         done = replace(
             blank,
             status="ok",
@@ -328,6 +326,16 @@ def _records(
         done = replace(done, quality=reason or quality_flag(done, weight[i]))
         fits.append(replace(done, status="failed", reason=reason) if reason else done)
     return fits
+
+
+def nearest(model: MorphableModel, expression: np.ndarray) -> tuple[str, str]:
+    """The emotion whose preset is nearest to ``expression`` and 'nearest_preset'; '' twice where the model has no presets."""
+    from ..faces import nearest_emotion
+
+    try:
+        return nearest_emotion(model, expression)[0], "nearest_preset"
+    except UsageError:  # the shapes have no ARKit names (FLAME, BFM): only the user knows
+        return "", ""
 
 
 def _finish(fit: FaceFit, model: MorphableModel, symmetrize: bool) -> FaceFit:

@@ -111,6 +111,8 @@ def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, toleranc
     joined = join(basis, problem.prior)
     start, scale, data = prepare(joined, problem)
     low, high = bounds(joined, problem.prior)
+    if problem.variables is not None:  # what is held may lie beyond the box
+        low, high = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
     state, *_ = _levenberg_marquardt(joined, data, start, low, high, 10, 1e-3, pose_only=True)
     held = problem.identity is not None, problem.variables is not None
     state, energy, converged, used = _levenberg_marquardt(

@@ -34,10 +34,14 @@ def unit_conditions(model: MorphableModel, unit: Unit, design: Design) -> UnitCo
     """The conditions of ``unit`` under ``design``, with coefficients in the model's sided basis.
 
     Everything but the expression coefficients is the unit's and the same for all arms. ``mirrored_*`` arms carry the
-    coefficients of the arm that they mirror: it is their picture that is flipped.
+    coefficients of the arm that they mirror: it is their picture that is flipped. ``original`` and ``null`` are of what the photo
+    shows, which is not the factual expression where the fit was symmetrized.
     """
     basis = model.sided
     factual = np.asarray(unit.expression, dtype=np.float32)
+    shown = factual
+    if unit.fit is not None and unit.fit.expression_fitted is not None:
+        shown = np.asarray(unit.fit.expression_fitted, dtype=np.float32)
     conditions = design.conditions(unit.unit, unit.source)
     coefficients = np.repeat(factual[None], len(conditions), axis=0)
     dose = np.zeros(len(conditions))
@@ -48,7 +52,9 @@ def unit_conditions(model: MorphableModel, unit: Unit, design: Design) -> UnitCo
             dose[i] = c.strength
         elif c.arm == "null":
             # through the whole edit, with nothing to do: what rendering alone changes
-            coefficients[i] = weaken(factual, reach(basis, "both", "all", design.include), 0.0)
+            coefficients[i] = weaken(shown, reach(basis, "both", "all", design.include), 0.0)
+        elif c.arm == "original":
+            coefficients[i] = shown
     for region in design.regions:
         rows = [i for i, c in enumerate(conditions) if c.arm == "matched" and c.region == region]
         if not rows:
