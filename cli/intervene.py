@@ -43,6 +43,7 @@ from .progress import bars, say, warnings_at_the_end
 @click.option("--photo-size", type=click.IntRange(64, 2048), default=320, show_default=True, help="Pixels of a photo.")
 @options.renderer
 @options.device
+@options.memory
 @options.seed
 @options.out("results", stores=True)
 @options.engine
@@ -72,6 +73,7 @@ def command(
     photo_size: int,
     renderer: str,
     device: str,
+    memory: str | None,
     seed: int,
     out: Path,
     engine: str | None,
@@ -133,6 +135,7 @@ def command(
             overwrite=overwrite,
             rerun=True,
             save_images=save_images,
+            memory=memory,
             bar=bars(quiet),
             engine=engine or "local",
             workers=workers,
@@ -144,6 +147,7 @@ def command(
         return
     say(
         f"{counts['conditions']} conditions of {counts['subjects']} subjects in {out}"
+        f" (renderer {results.manifest['renderer']}, {results.manifest.get('renderer_note', 'asked for')})"
         + (f", {counts['failed']} failed (conditions.parquet says why)" if counts["failed"] else "")
         + f"\nnext: morphsym analyze {out}",
         quiet,

@@ -89,7 +89,14 @@ crop_margins = click.option(
 )
 seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness.")
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-renderer = click.option("--renderer", default="auto", show_default=True, help="auto, or a rasteriser's name.")
+renderer = click.option(
+    "--renderer", default="auto", show_default=True, help="auto, numba, triton, pytorch3d or torch."
+)
+memory = click.option(
+    "--memory",
+    metavar="4GB",
+    help="Memory that rendering may take; batches are cut to fit.  [default: what a GPU has free; no limit on a CPU]",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bars and no messages, only results and errors.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 offline = click.option("--offline", is_flag=True, help="Never download anything.")

@@ -25,6 +25,7 @@ from .progress import bars, say, steps, warnings_at_the_end
 @click.option("-o", "--out", type=options.place, help="Folder to write to.  [default: the file's output]")
 @options.engine
 @options.workers
+@options.memory
 @options.address
 @options.anonymous
 @options.save_images
@@ -40,6 +41,7 @@ def command(
     out: Path | None,
     engine: str | None,
     workers: int | None,
+    memory: str | None,
     address: str | None,
     anonymous: bool,
     save_images: bool,
@@ -66,7 +68,7 @@ def command(
     spec = specs.load(study, overrides + more)
     folder = study.resolve().parent
     if dry_run:
-        _tell(whole.plan(spec, folder, workers), spec.run.engine if engine is None else engine, as_json)
+        _tell(whole.plan(spec, folder, workers, memory), spec.run.engine if engine is None else engine, as_json)
         return
     with _told(quiet, as_json), steps(quiet or as_json) as step:
         results, analysis, report = whole.run_file(
@@ -79,6 +81,7 @@ def command(
             engine=engine,
             workers=workers,
             address=address,
+            memory=memory,
             save_images=save_images,
             analyze=not no_analysis,
             bar=_json_lines if as_json else bars(quiet),
@@ -120,6 +123,8 @@ def _tell(plan: Any, engine: str, as_json: bool) -> None:
         f"({1000 * plan.seconds_per_image:.1f} ms a picture and worker, measured just now)"
     )
     click.echo(f"about {plan.bytes / 1e6:.1f} MB of tables")
+    click.echo(f"renderer {plan.renderer}")
+    click.echo(plan.memory)
 
 
 def _duration(seconds: float) -> str:

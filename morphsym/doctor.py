@@ -72,8 +72,26 @@ def _device() -> Iterator[Check]:
         yield Check("device", "ok", f"CPU, {cores}; no CUDA device")
     from .rendering import backends
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, why in backends.available().items():
-        yield Check(f"renderer {name}", "ok" if not why else "optional", why or "works")
+        if why:
+            yield Check(f"renderer {name}", "optional", "not usable here", why)
+        else:
+            yield _renderer(name, "cpu" if name in ("numba", "torch") else device)
+    chosen = backends.get("auto", device)
+    yield Check("renderer auto", "ok", f"takes {chosen.name} ({chosen.note})")
+
+
+def _renderer(name: str, device: str) -> Check:
+    """A tiny picture against the reference's: being importable is not enough."""
+    from .rendering import selfcheck
+
+    if not (problem := selfcheck.problem(name, device)):
+        return Check(f"renderer {name}", "ok", f"works on {device}: a test picture agrees with the reference")
+    from .rendering.backends import PYTORCH3D_HELP
+
+    advice = PYTORCH3D_HELP.partition("follow ")[2] if name == "pytorch3d" else "report this, or use another --renderer"
+    return Check(f"renderer {name}", "missing" if name == "numba" else "optional", f"does not work: {problem}", advice)
 
 
 def _files() -> Iterator[Check]:

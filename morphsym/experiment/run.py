@@ -76,6 +76,7 @@ class ShardRows:
     predictions: bytes
     failures: bytes | None  # None when no classifier failed
     timing: Timing = field(default_factory=Timing)
+    notes: tuple[str, ...] = ()  # what the manifest records of how they were made: batches that were halved
 
 
 @contextlib.contextmanager
@@ -153,10 +154,14 @@ def execute(
             elif skipped:
                 skipped(k)
 
+    notes: dict[str, None] = dict.fromkeys(results.manifest.get("notes", []))
     for rows in stream(missing()):
         _write(results, rows, timing)
+        notes |= dict.fromkeys(rows.notes)
         if written:
             written(rows)
+    if notes:
+        results.write_manifest(notes=list(notes))
     _finish(results, shards, timing)
     timing.total += time.perf_counter() - begin
     return results
@@ -189,23 +194,28 @@ def compute(
     progress: Progress | None = None,
     folder: Path | None = None,
     save_images: Callable[[Unit], bool] | None = None,
+    placed: MorphableModel | None = None,
+    memory_batch: int | None = None,
 ) -> ShardRows:
     """All rows of a few units, one unit at a time: its pictures are gone before the next one's are made.
 
     A picture for which a classifier gives no answer is recorded. A classifier that answers none of a shard's pictures
     is broken, not stumped: :class:`ClassifierError` stops the run, which can be resumed when it works again.
+    ``placed`` is the model on the device that renders, ``memory_batch`` how many pictures are rendered at once.
     """
     timing = Timing()
     begin = time.thread_time()
     columns: list[Columns] = []
     answers: list[Answers] = []
     failures: list[Failure] = []
+    notes: dict[str, None] = {}
     for plan in intervene(batch, model, design):
         if isinstance(plan, FailedUnit):
             columns.append(failed_rows(plan))
         else:
             tick = time.thread_time()
-            pictures = render_plan(model, plan, renderer)
+            pictures = render_plan(model, plan, renderer, placed, memory_batch)
+            notes |= dict.fromkeys(pictures.notes)
             timing.rendering += time.thread_time() - tick
             keep = folder is not None and save_images is not None and save_images(plan.unit)
             columns.append(rows(pictures, save_pictures(folder, pictures) if keep and folder else {}))
@@ -229,6 +239,7 @@ def compute(
         encode(prediction_table(answers)),
         encode(failure_table(failures)) if failures else None,
         timing,
+        tuple(notes),
     )
     timing.other = time.thread_time() - begin - timing.rendering - timing.classifying
     return made

@@ -140,6 +140,9 @@ class Running(_Section):
         default=None, ge=1, description="How many workers; the cores of this machine when empty."
     )
     address: str | None = Field(default=None, description="Ray's address; a cluster on this machine when empty.")
+    memory: str | None = Field(
+        default=None, description="Memory that rendering may take, such as 4GB; batches are cut to fit."
+    )
     units_per_shard: int | None = Field(
         default=None,
         ge=1,
@@ -377,6 +380,7 @@ _OFF = (
     "workers",
     "classifiers",
     "units_per_shard",
+    "memory",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,9 +17,10 @@ from ..classifiers import Classifier
 from ..errors import ClassifierError, MorphsymError
 from ..faces import MorphableModel
 from ..intervention import MIRROR68, Design, UnitConditions, unit_conditions
+from ..rendering import backends, leakage, memory
 from ..types import Unit
 from .tables import Answers, Failure, prediction_table
-from .units import FailedUnit, render_unit
+from .units import FailedUnit, unit_renderer
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,7 @@ class Rendered:
     reasons: tuple[str, ...]  # N, '' where rendered
     coverage: np.ndarray  # (N,) share of the pixels that show the mesh; NaN where nothing was rendered
     leak: np.ndarray  # (N,) largest change outside the edit's reach, in [0, 1]; NaN where not measured
+    notes: tuple[str, ...] = ()  # what a person should know of how they were made: batches that were halved
 
     @property
     def names(self) -> list[str]:
@@ -51,28 +54,54 @@ def intervene(
 
 
 def render(
-    plans: Iterable[UnitConditions | FailedUnit], model: MorphableModel, renderer: str = "auto"
+    plans: Iterable[UnitConditions | FailedUnit],
+    model: MorphableModel,
+    renderer: str = "auto",
+    device: str = "cpu",
+    batch: int | None = None,
 ) -> Iterator[Rendered | FailedUnit]:
-    """The pictures of every unit, one unit at a time."""
+    """The pictures of every unit, one unit at a time, rendered ``batch`` at once (default: all) on ``device``."""
+    placed = model.to(backends.place(backends.get(renderer, device).name, device))
     for plan in plans:
-        yield plan if isinstance(plan, FailedUnit) else render_plan(model, plan, renderer)
+        yield plan if isinstance(plan, FailedUnit) else render_plan(model, plan, renderer, placed, batch)
 
 
-def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> Rendered:
-    """The pictures of a unit's conditions. A picture that is another's mirror image is flipped, not rendered."""
+def render_plan(
+    model: MorphableModel,
+    plan: UnitConditions,
+    renderer: str,
+    placed: MorphableModel | None = None,
+    batch: int | None = None,
+) -> Rendered:
+    """The pictures of a unit's conditions. A picture that is another's mirror image is flipped, not rendered.
+
+    ``placed`` is the model on the device that renders (default: ``model``); the pictures stay there. ``batch`` is how
+    many are rendered at once (default: all); it changes no bit of them. Where memory runs out it is halved, with a
+    warning and a note.
+    """
     unit, n = plan.unit, len(plan.conditions)
     reasons = list(plan.reasons)
     coverage, leak = np.full(n, np.nan), np.full(n, np.nan)
     arms = [c.arm for c in plan.conditions]
     todo = [i for i in range(n) if not (reasons[i] or plan.mirrored[i] or arms[i] == "original")]
     images: dict[int, Tensor] = {}
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        warnings.warn(f"{unit.unit}: {text}", RuntimeWarning, stacklevel=2)
+
     try:
-        vertices = forward(model, unit, plan.coefficients[todo])
-        pictures, cover, leaked, wrong = render_unit(model, unit, vertices, renderer)
-        for k, i in enumerate(todo):
-            coverage[i], leak[i], reasons[i] = float(cover[k]), float(leaked[k]), wrong[k]
-            if not wrong[k]:
-                images[i] = pictures[k]
+        vertices = forward(placed or model, unit, plan.coefficients[todo])
+        draw = unit_renderer(model, unit, vertices, renderer)
+        which = iter(todo)
+        for pictures, cover, leaked, wrong in memory.in_batches(draw, len(todo), batch, say):
+            for k, i in zip(range(len(pictures)), which):
+                coverage[i], leak[i], reasons[i] = float(cover[k]), float(leaked[k]), wrong[k]
+                if not wrong[k]:
+                    images[i] = pictures[k]
+        if unit.source != "photo":
+            _measure_leak(model, plan, dict(zip(todo, vertices)), images, leak, reasons, renderer)
     except MorphsymError as e:
         reasons = [r or str(e) for r in reasons]
     if unit.photo is not None and "original" in arms:
@@ -108,7 +137,41 @@ def render_plan(model: MorphableModel, plan: UnitConditions, renderer: str) -> R
         tuple(reasons),
         coverage,
         leak,
+        tuple(notes),
     )
+
+
+def _measure_leak(
+    model: MorphableModel,
+    plan: UnitConditions,
+    vertices: dict[int, Tensor],
+    images: dict[int, Tensor],
+    leak: np.ndarray,
+    reasons: list[str],
+    renderer: str,
+) -> None:
+    """Fill ``leak`` of the rendered ``images`` (by condition), and the reasons of those that changed where they must not."""
+    base = next((i for i in images if plan.conditions[i].arm == "baseline"), None)
+    if base is None:
+        return
+    found = list(images)
+    # a matched condition carries its unilateral's side, but weakens both
+    sides = ["both" if plan.conditions[i].arm == "matched" else plan.conditions[i].side for i in found]
+    leaked = leakage.measure(
+        [images[i] for i in found],
+        [vertices[i] for i in found],
+        sides,
+        images[base],
+        vertices[base],
+        model,
+        plan.unit.camera,
+        renderer,
+    )
+    for i, x in zip(found, leaked):
+        leak[i] = x
+        if x > leakage.LARGEST:
+            reasons[i] = f"the edit changed pixels outside its reach by {x:.3f}"
+            del images[i]
 
 
 def forward(model: MorphableModel, unit: Unit, coefficients: np.ndarray) -> Tensor:
@@ -155,9 +218,16 @@ def ask(rendered: Rendered, classifiers: Sequence[Classifier]) -> tuple[list[Ans
     for c in classifiers:
         try:
             answers.append(Answers(c.spec, names, _logits(c, rendered.images, rendered.landmarks)))
-        except ClassifierError:
+        except ClassifierError as error:
             good: list[str] = []
             rows: list[np.ndarray] = []
+            if memory.is_exhausted(error.__cause__):
+                warnings.warn(
+                    f"{c.spec.id}: out of memory with {len(names)} pictures at once: asked again one by one, which may "
+                    "change the last bits of its logits",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             for i, name in enumerate(names):
                 try:
                     rows.append(_logits(c, rendered.images[i : i + 1], rendered.landmarks[i : i + 1]))

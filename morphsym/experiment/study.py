@@ -22,6 +22,7 @@ from ..errors import StoreError, UsageError
 from ..faces import MorphableModel
 from ..intervention import Design
 from ..rendering import backends
+from ..rendering import memory as memories
 from ..types import FaceFit, Unit
 from . import anonymous, engines, places
 from . import manifest as manifests
@@ -180,6 +181,7 @@ class Recipe:
     folder: str
     units_per_shard: int
     save_images: bool
+    batch: int | None = None  # pictures rendered at once
     model: MorphableModel | None = None
     loaded: tuple[Classifier, ...] | None = None
     progress: Progress | None = None
@@ -190,13 +192,16 @@ class Recipe:
         loaded = self.loaded or tuple(load_classifier(c, s.device) for c in s.classifiers)
         units = Units(s, model)
         keep = (lambda unit: True) if self.save_images else units.is_example()
-        _ = model.sided  # computed once, before threads ask for it
+        placed = model.to(backends.place(self.renderer, s.device))
+        _ = model.sided, placed.sided  # computed once, before threads ask for it
 
         def job(shard: int) -> ShardRows:
             start = shard * self.units_per_shard
             batch = units.between(start, min(start + self.units_per_shard, len(units)))
             folder = places.place(self.folder)
-            return compute(shard, batch, model, s.design, loaded, self.renderer, self.progress, folder, keep)
+            return compute(
+                shard, batch, model, s.design, loaded, self.renderer, self.progress, folder, keep, placed, self.batch
+            )
 
         return job
 
@@ -217,12 +222,14 @@ def run_study(
     workers: int | None = None,
     address: str | None = None,
     units_per_shard: int | None = None,
+    memory: int | str | None = None,
 ) -> Results:
     """Run ``study`` into the folder ``out``. ``given`` is what the user asked for (default: the study itself).
 
     A finished folder of the same study is left as it is with ``resume`` or ``rerun``; a half-written one is continued
-    with ``resume`` only. The rows do not hang on ``engine``, ``workers`` (default: the machine's), ``units_per_shard``
-    or interruptions. Everything that can be wrong with the request is found before the first file is written.
+    with ``resume`` only. The rows do not hang on ``engine``, ``workers`` (default: the machine's), ``units_per_shard``,
+    ``memory`` or interruptions. ``memory`` is what all workers' rendering may take, in bytes or as text (``'4GB'``).
+    Everything that can be wrong with the request is found before the first file is written.
     """
     begin = time.perf_counter()
     where = engines.get(engine, workers, address, study.device)
@@ -234,14 +241,18 @@ def run_study(
     ids = [c.spec.id for c in loaded]
     if len(set(ids)) != len(ids):
         raise UsageError(f"the classifier {max(ids, key=ids.count)} was given twice; give each its own id")
-    renderer = backends.get(study.renderer).name
+    chosen = backends.get(study.renderer, study.device)
+    renderer = chosen.name
     units = Units(study, model)
+    needs = memory_plan(units, renderer, memory, getattr(where, "workers", None) or workers or 1)
     resolved, asked = study.to_dict(), given or study.to_dict()
     if study.anonymous:
         asked = anonymous.given(asked)
         if study.fits:
             resolved["fits"] = anonymous.put_away(study.fits)
     made = manifests.build(asked, resolved, model, loaded, renderer, study.device, units.fits)
+    made["renderer_note"] = chosen.note
+    made["memory"] = needs.to_dict()
     made["fits"] = {
         f.name: {"photo": f.name, "sha256": anonymous.digest(f.photo_sha256)}
         if study.anonymous
@@ -255,7 +266,7 @@ def run_study(
     size = int(results.manifest["units_per_shard"])  # as it was begun
     here = engine == "local"
     unnamed = anonymous.unnamed([f.photo for f in units.fits]) if study.anonymous else nullcontext()
-    told = (bar or no_bar)(units.conditions(), "Rendering and classifying")
+    told = (bar or no_bar)(units.conditions(), f"Rendering ({renderer}) and classifying")
     with results.acquire_lock(), unnamed, told as progress:
         results.reload()  # the run that held the folder until now may have finished it, or begun another study
         if not same(results.manifest, made):
@@ -267,7 +278,7 @@ def run_study(
             return results
         _note_resumed(results, made)
         tell = _together(progress)
-        recipe = Recipe(study, renderer, str(results.path), size, save_images)
+        recipe = Recipe(study, renderer, str(results.path), size, save_images, needs.batch)
         if here:
             recipe = replace(recipe, model=model, loaded=tuple(loaded), progress=tell)
         execute(
@@ -281,6 +292,19 @@ def run_study(
         seconds = results.manifest.get("seconds", {}).get("total", 0.0) + time.perf_counter() - begin
         results.write_manifest(engine={"name": engine, "workers": workers}, seconds={"total": round(seconds, 3)})
     return results
+
+
+def memory_plan(units: Units, renderer: str, budget: int | str | None, workers: int) -> memories.Memory:
+    """What rendering ``units`` needs, and how many pictures are rendered at once; see :mod:`..rendering.memory`.
+
+    Without a ``budget`` it is what a GPU has free when the study renders on one, and not limited on the CPU.
+    """
+    study, model = units.study, units.model
+    place = backends.place(renderer, study.device)
+    limit = memories.free(place) if budget is None else memories.parse(str(budget))
+    size = max([study.photo_size] * bool(units.fits) + [study.size] * bool(study.sample))
+    pictures = max(study.design.count(1, 0) * bool(units.fits), study.design.count(0, 1) * bool(study.sample))
+    return memories.plan(limit, workers, renderer, pictures, len(model.mean), len(model.faces), size, size)
 
 
 def _note_resumed(results: Results, now: dict[str, Any]) -> None:
@@ -347,6 +371,7 @@ def add_classifiers(
         raise StoreError(f"the photos or fits behind {path} have changed since it was made; run the study again")
     loaded = [load_classifier(n, device or study.device) for n in missing]
     renderer = results.manifest["renderer"]
+    placed = model.to(backends.place(renderer, study.device))
     before = results.conditions()["condition"]
     done = 0
     files = [f"predictions/part-{check_name('classifier', n)}.parquet" for n in missing]
@@ -362,7 +387,9 @@ def add_classifiers(
         with ExitStack() as closing:
             for start in range(0, len(units), UNITS_PER_SHARD):
                 batch = units.between(start, start + UNITS_PER_SHARD)
-                made = compute(start // UNITS_PER_SHARD, batch, model, study.design, loaded, renderer, progress)
+                made = compute(
+                    start // UNITS_PER_SHARD, batch, model, study.design, loaded, renderer, progress, placed=placed
+                )
                 seen = pq.read_table(pa.BufferReader(made.conditions), columns=["condition"])["condition"]
                 if seen.to_pylist() != before.iloc[done : done + len(seen)].tolist():
                     raise StoreError(

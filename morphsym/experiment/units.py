@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,28 +171,39 @@ def render_unit(
 ) -> tuple[Any, Any, Any, list[str]]:
     """Pictures of one unit's edited ``vertices`` (B, V, 3): images (B, 3, H, W), coverage (B,), leak (B,), reasons (B).
 
-    ``leak`` is NaN for sampled people, whose background is exact. A reason says what is wrong with a picture, '' where
-    nothing is: of a portrait, that it does not cover what the mesh's silhouette, measured by another algorithm, covers.
+    ``leak`` is NaN for sampled people: :mod:`.stages` measures it against the baseline. A reason says what is wrong with
+    a picture, '' where nothing is: of a portrait, that it does not cover what the mesh's silhouette, measured by another
+    algorithm, covers.
     """
-    n = len(vertices)
+    return unit_renderer(model, unit, vertices, backend)(0, len(vertices))
+
+
+def unit_renderer(
+    model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str
+) -> Callable[[int, int], tuple[Any, Any, Any, list[str]]]:
+    """A function that gives what :func:`render_unit` gives, of the vertices ``start`` to ``stop``; what they share is
+    computed once."""
     if unit.source == "photo":
         scene = photos.PhotoScene(unit, model, backend=backend)
-        found = scene.render(vertices)
-        # a photo is warped, not covered by triangles: no silhouette to compare with
-        return *found, checks.failures(found[0], found[1], np.full(n, np.nan))
-    assert unit.lights is not None
-    triangles = torch.as_tensor(model.faces)
-    pictures, coverage = rendering.render(
-        vertices,
-        triangles,
-        torch.as_tensor(unit.albedo),
-        unit.camera,
-        unit.lights,
-        torch.tensor(unit.background),
-        backend=backend,
-    )
-    expected = checks.expected_coverage(vertices, triangles, unit.camera)
-    return pictures, coverage, np.full(n, np.nan), checks.failures(pictures, coverage, expected)
+
+        def warped(start: int, stop: int) -> tuple[Any, Any, Any, list[str]]:
+            found = scene.render(vertices[start:stop])
+            # a photo is warped, not covered by triangles: no silhouette to compare with
+            return *found, checks.failures(found[0], found[1], np.full(stop - start, np.nan))
+
+        return warped
+    lamps, triangles = unit.lights, torch.as_tensor(model.faces)
+    assert lamps is not None
+    albedo, background = torch.as_tensor(unit.albedo), torch.tensor(unit.background)
+
+    def portraits(start: int, stop: int) -> tuple[Any, Any, Any, list[str]]:
+        some = vertices[start:stop]
+        pictures, coverage = rendering.render(some, triangles, albedo, unit.camera, lamps, background, backend=backend)
+        expected = checks.expected_coverage(some, triangles, unit.camera)
+        wrong = checks.failures(pictures, coverage.cpu(), expected)
+        return pictures, coverage.cpu(), np.full(stop - start, np.nan), wrong
+
+    return portraits
 
 
 def load_fits(folder: str) -> list[FaceFit]:

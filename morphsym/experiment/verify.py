@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..classifiers import Classifier, load_classifier
 from ..errors import MorphsymError, StoreError
+from ..rendering import backends
 from . import manifest as manifests
 from .run import compute, one_thread
 from .store import Results, digest_of, listed, read_table
@@ -174,6 +175,7 @@ def _again(
             f"{k} {manifest['versions'].get(k)} there, {v} here" for k, v in changed.items()))  # fmt: skip
     chosen = np.random.default_rng(seed).choice(len(units), size=min(sample, len(units)), replace=False)
     conditions = results.conditions().set_index("condition")
+    placed = model.to(backends.place(manifest["renderer"], study.device))
     kept, exact = [], _exact(manifest)
     had = set(conditions.loc[conditions["image"].notna(), "unit"]) if "image" in conditions else set()
     if missing := sorted(set(manifest["classifiers"]) - exact):
@@ -185,7 +187,7 @@ def _again(
     ):
         for k in sorted(int(k) for k in chosen):
             made = compute(0, units.between(k, k + 1), model, study.design, loaded, manifest["renderer"], progress,
-                           Path(aside), lambda unit: unit.unit in had)  # fmt: skip
+                           Path(aside), lambda unit: unit.unit in had, placed)  # fmt: skip
             rows = pq.read_table(pa.BufferReader(made.conditions)).to_pandas().set_index("condition")
             missing = rows.index.difference(conditions.index)
             if len(missing):

@@ -21,7 +21,7 @@ from .fits import fit_photos, fitted
 from .run import Timing, compute, one_thread
 from .spec import Photos, StudyFile
 from .store import Results
-from .study import ProgressBar, Units, no_bar, run_study, shard_size
+from .study import ProgressBar, Units, memory_plan, no_bar, run_study, shard_size
 
 _PILOT_UNITS = 2
 
@@ -38,10 +38,12 @@ class Plan:
     seconds: float | None  # of all workers together at work; None where nothing could be tried (photos not yet fitted)
     bytes: int | None  # of the tables
     seconds_per_image: float | None  # of one worker
+    renderer: str | None  # and why it was taken
+    memory: str | None  # what rendering needs
     photos_to_fit: int
 
 
-def plan(spec: StudyFile, folder: Path, workers: int | None = None) -> Plan:
+def plan(spec: StudyFile, folder: Path, workers: int | None = None, memory: str | None = None) -> Plan:
     """Count ``spec`` and time its first units on one worker. Raises what running it would raise before it starts."""
     photos = 0
     if spec.photos and not fitted(folder / spec.photos.fits, _request(spec.photos, folder, spec.model)):
@@ -52,25 +54,40 @@ def plan(spec: StudyFile, folder: Path, workers: int | None = None) -> Plan:
             names = spec.classifiers or []
             n = workers or spec.run.workers or cores()
             shards = -(-photos // (spec.run.units_per_shard or shard_size(photos)))
-            return Plan(photos, design.count(photos, 0), len(names), shards, n, None, None, None, photos)
+            return Plan(photos, design.count(photos, 0), len(names), shards, n, None, None, None, None, None, photos)
     study = spec.study(folder)
     model = faces.load_model(study.model)
     loaded = [load_classifier(c, study.device) for c in study.classifiers]
-    renderer = backends.get(study.renderer).name
+    chosen = backends.get(study.renderer, study.device)
+    renderer = chosen.name
     units = Units(study, model)
+    n = workers or spec.run.workers or cores()
+    needs = memory_plan(units, renderer, spec.run.memory if memory is None else memory, n)
     with one_thread():
         first = list(units.between(0, _PILOT_UNITS))
-        compute(0, first[:1], model, study.design, loaded, renderer)  # compiles and warms
+        how: dict[str, Any] = {"placed": model.to(backends.place(renderer, study.device)), "memory_batch": needs.batch}
+        compute(0, first[:1], model, study.design, loaded, renderer, **how)  # compiles and warms
         begin = time.perf_counter()
-        made = compute(0, first, model, study.design, loaded, renderer)
+        made = compute(0, first, model, study.design, loaded, renderer, **how)
         each = (time.perf_counter() - begin) / made.timing.conditions
     images = units.conditions() + study.design.count(photos, 0)
-    n = workers or spec.run.workers or cores()
     size = (len(made.conditions) + len(made.predictions)) / made.timing.conditions
     total_units = len(units) + photos
     shards = -(-total_units // (spec.run.units_per_shard or shard_size(total_units)))
     total = each * images / min(n, max(shards, 1))
-    return Plan(len(units) + photos, images, len(loaded), shards, n, total, int(size * images), each, photos)
+    return Plan(
+        len(units) + photos,
+        images,
+        len(loaded),
+        shards,
+        n,
+        total,
+        int(size * images),
+        each,
+        f"{renderer} ({chosen.note})",
+        str(needs),
+        photos,
+    )
 
 
 def run_file(
@@ -84,6 +101,7 @@ def run_file(
     engine: str | None = None,
     workers: int | None = None,
     address: str | None = None,
+    memory: str | None = None,
     save_images: bool = False,
     analyze: bool = True,
     bar: ProgressBar | None = None,
@@ -116,6 +134,7 @@ def run_file(
         workers=workers or spec.run.workers,
         address=address or spec.run.address,
         units_per_shard=spec.run.units_per_shard,
+        memory=memory or spec.run.memory,
     )
     if not analyze:
         return results, None, None

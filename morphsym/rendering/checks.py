@@ -103,7 +103,9 @@ def require_all_faces(fragments: Fragments, vertices: Tensor, faces: Tensor, cam
     """
     height, width = fragments.depth.shape[1:]
     for b in range(len(vertices)):
-        camera = cams.to_camera(cameras[b % len(cameras)], vertices[b : b + 1].double())[0][faces.long()]
+        camera = cams.to_camera(cameras[b % len(cameras)], vertices[b : b + 1].double())[0][
+            faces.to(vertices.device).long()
+        ]
         K = cameras.K[b % len(cameras)].to(camera)
         corners = camera[(camera[..., 2] >= cams.NEAR).all(1)] @ K.T
         pixels = corners[..., :2] / corners[..., 2:]

@@ -37,12 +37,15 @@ def weights_at_pixels(vertices: Tensor, faces: Tensor, cameras: Cameras, triangl
 
     Plain torch, differentiable, on the vertices' device: the reference for :class:`Interpolate`.
     """
-    points = image_points(cameras, vertices)
+    return _weights(image_points(cameras, vertices), faces, triangle)
+
+
+def _weights(points: Tensor, faces: Tensor, triangle: Tensor) -> tuple[Tensor, Tensor]:
     batch, height, width = triangle.shape
     corner = faces.to(triangle.device).long()[triangle.clamp(min=0).long()].reshape(batch, -1, 1).expand(-1, -1, 3)
     X = points.expand(batch, -1, -1).gather(1, corner).reshape(batch, height, width, 3, 3)
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    p = torch.stack([x, y, torch.ones_like(x)], -1).to(X)
+    y, x = torch.meshgrid(torch.arange(height).to(X) + 0.5, torch.arange(width).to(X) + 0.5, indexing="ij")
+    p = torch.stack([x, y, torch.ones_like(x)], -1)
     e = torch.stack(
         [(torch.linalg.cross(X[..., i, :], X[..., j, :]) * p).sum(-1) for i, j in ((1, 2), (2, 0), (0, 1))], -1
     )
@@ -143,6 +146,21 @@ class Interpolate(torch.autograd.Function):
         return torch.from_numpy(to_points).to(points), torch.from_numpy(to_values).to(values), None, None
 
 
+def interpolate(points: Tensor, values: Tensor, faces: Tensor, triangle: Tensor) -> Tensor:
+    """:class:`Interpolate` on the CPU; the same in plain torch on another device, where nothing leaves it."""
+    if points.device.type == "cpu":
+        return Interpolate.apply(points, values, faces, triangle)
+    return interpolate_anywhere(points, values, faces, triangle)
+
+
+def interpolate_anywhere(points: Tensor, values: Tensor, faces: Tensor, triangle: Tensor) -> Tensor:
+    """What :class:`Interpolate` computes, in torch's own operations, on any device; it needs far more memory."""
+    weights, _ = _weights(points, faces, triangle)
+    corner = faces.to(triangle.device).long()[triangle.clamp(min=0).long()].reshape(len(triangle), -1)
+    picked = values.gather(1, corner[..., None].expand(-1, -1, values.shape[-1]))
+    return (picked.reshape(*triangle.shape, 3, -1) * weights[..., None].to(values)).sum(-2)
+
+
 def _arrays(points: Tensor, values: Tensor, faces: Tensor, triangle: Tensor) -> tuple[np.ndarray, ...]:
     p, v = (np.ascontiguousarray(x.detach().numpy()) for x in (points, values))
     f, t = (np.ascontiguousarray(x.numpy(), np.int32) for x in (faces, triangle))
@@ -179,7 +197,7 @@ def antialias(colors: Tensor, fragments: Fragments, points: Tensor, faces: Tenso
     area = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]  # (B, F)
     usable = visible[:, faces].all(-1) & (area != 0)
     flat = colors.reshape(-1, colors.shape[-1])
-    number = torch.arange(batch * height * width).reshape(batch, height, width)
+    number = torch.arange(batch * height * width, device=triangle.device).reshape(batch, height, width)
     out = flat
     for axis in (0, 1):  # neighbours in a row, then in a column
         here = (slice(None), slice(None), slice(0, width - 1)) if axis == 0 else (slice(None), slice(0, height - 1))
@@ -225,7 +243,7 @@ def _walk(
     without a neighbour, or whose neighbour faces the other way.
     """
     found, first, second = [], [], []
-    pair = torch.arange(len(triangle))
+    pair = torch.arange(len(triangle), device=triangle.device)
     pair = pair[usable[image, triangle] & (triangle >= 0)]
     current = triangle[pair]
     for _ in range(STEPS):
@@ -251,13 +269,13 @@ def _walk(
         known = onward >= 0
         turn = ~known | (area[m, onward.clamp(min=0)] * area[m, current] < 0)
         found.append(pair[turn])
-        rows = torch.arange(len(pair))
+        rows = torch.arange(len(pair), device=pair.device)
         first.append(corner[rows, (k + 1) % 3][turn])
         second.append(corner[rows, (k + 2) % 3][turn])
         go = ~turn & usable[m, onward.clamp(min=0)]
         pair, current = pair[go], onward[go]
     if not found:
-        nothing = torch.empty(0, dtype=torch.long)
+        nothing = torch.empty(0, dtype=torch.long, device=triangle.device)
         return nothing, nothing, nothing
     return torch.cat(found), torch.cat(first), torch.cat(second)
 
@@ -273,14 +291,18 @@ def render(
     across: Tensor | None = None,
     texture: textures.Texture | None = None,
 ) -> Tensor:
-    """Images (B, 3, H, W) sRGB, differentiable in vertices, albedo, texture, cameras, lights and background; CPU.
+    """Images (B, 3, H, W) sRGB, differentiable in vertices, albedo, texture, cameras, lights and background.
 
-    Arguments as for :func:`morphsym.rendering.render`, in the dtype of ``vertices``; one sample a pixel with analytic
+    Arguments as for :func:`morphsym.rendering.render`, in the dtype and on the device of ``vertices``; ``backend`` only
+    finds what every pixel shows, so gradients do not depend on it. One sample a pixel with analytic
     edge antialiasing. ``across`` saves finding the mesh's :func:`neighbours` again at every call.
     """
     batch = len(vertices)
-    faces = faces.long()
-    fragments = backends.get(backend).rasterize(vertices.detach(), faces, _detached(cameras))
+    faces = faces.to(vertices.device).long()
+    fragments = backends.get(backend, vertices.device).rasterize(vertices.detach(), faces, _detached(cameras))
+    fragments = Fragments(
+        *(x.to(vertices.device) for x in (fragments.triangle, fragments.barycentric, fragments.depth))
+    )
     behind = torch.as_tensor(background).to(vertices).expand(batch, 3)
     points = image_points(cameras, vertices)
     covered = fragments.triangle >= 0
@@ -290,12 +312,13 @@ def render(
     else:
         paint = color.srgb_to_linear(albedo.to(vertices)).expand(batch, -1, 3)
         front, back = shading.light_vertices(vertices, shading.vertex_normals(vertices, faces), paint, cameras, lights)
-        both = Interpolate.apply(points, torch.cat([front, back], -1), faces, fragments.triangle)
+        both = interpolate(points, torch.cat([front, back], -1), faces, fragments.triangle)
         index = fragments.triangle.clamp(min=0).long().flatten(1)
         seen = shading.faces_front(vertices.detach(), faces, _detached(cameras)).gather(1, index).reshape(covered.shape)
         light = torch.where(seen[..., None], both[..., :3], both[..., 3:])
     light = torch.where(covered[..., None], light, color.srgb_to_linear(behind)[:, None, None])
-    light = antialias(light, fragments, points, faces, neighbours(faces) if across is None else across)
+    across = neighbours(faces) if across is None else across
+    light = antialias(light, fragments, points, faces, across.to(vertices.device))
     return color.linear_to_srgb(light).permute(0, 3, 1, 2)
 
 

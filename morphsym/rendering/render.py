@@ -28,7 +28,7 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras, backend: str = 
     """
     vertices, faces = _mesh(vertices, faces)
     cams.validate(cameras, len(vertices))
-    return backends.get(backend).rasterize(vertices, faces, cameras)
+    return backends.get(backend, vertices.device).rasterize(vertices, faces, cameras)
 
 
 def render(
@@ -59,7 +59,7 @@ def render(
         raise RenderError(f"samples must be 1, 4, 9 or 16, got {samples}")
     paint = _rows("albedo", torch.as_tensor(albedo, dtype=torch.float32), (vertices.shape[1], 3), batch)
     behind = _rows("background", torch.as_tensor(background, dtype=torch.float32), (3,), batch)
-    chosen = backends.get(backend)
+    chosen = backends.get(backend, vertices.device)
     if texture is not None:
         textures.validate(texture, batch, len(faces))
         draw = shading.render_fragments(chosen.rasterize, partial(textures.shade, texture=texture))

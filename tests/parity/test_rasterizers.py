@@ -1,8 +1,11 @@
-"""Every backend against the reference, on scenes that are hard for rasterisers. PyTorch3D is skipped where it is missing."""
+"""Every backend against the reference, on scenes that are hard for rasterisers: issue 4's tolerances.
+
+Backends that cannot be used here are skipped, and counted as skipped. Without a GPU, ``TRITON_INTERPRET=1`` runs the
+``triton`` backend in Triton's interpreter.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,19 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from morphsym.faces import load_model
+from morphsym.rendering import backends, default_lights, differentiable, portrait_camera, rasterize, render, shading
 from morphsym.rendering import cameras as cams
-from morphsym.rendering import portrait_camera, rasterize
 from morphsym.types import Cameras, Fragments
 from tests.rendering.scenes import ellipsoid, ict, pixel_camera
 
 Scene = tuple[Tensor, Tensor, Cameras]
 
+MISSING = backends.available()
 BACKENDS = [
-    "numba",
-    pytest.param(
-        "pytorch3d",
-        marks=pytest.mark.skipif(importlib.util.find_spec("pytorch3d") is None, reason="PyTorch3D is not installed"),
-    ),
+    pytest.param(name, marks=pytest.mark.skipif(bool(MISSING[name]), reason=MISSING[name]))
+    for name in backends.NAMES
+    if name != "torch"
 ]
 SHAPES = [(64, 64), (65, 65), (96, 128), (224, 224), (301, 200), (512, 512)]
 
@@ -130,7 +133,7 @@ def compare(got: Fragments, expected: Fragments) -> int:
     for one in (expected, got):
         on_edge |= (one.triangle[differ] >= 0) & (one.barycentric[differ].amin(-1) < 1e-6)
     assert (on_edge | ((a - b).abs() < 1e-6 * a)).all(), f"{int(differ.sum())} of {int(covered.sum())} pixels differ"
-    assert int(differ.sum()) <= 0.01 * int(covered.sum())
+    assert int(differ.sum()) <= 0.001 * int(covered.sum())
     both = covered & same
     torch.testing.assert_close(got.barycentric[both], expected.barycentric[both], atol=1e-4, rtol=0)
     torch.testing.assert_close(got.depth[both], expected.depth[both], rtol=1e-5, atol=0)
@@ -147,11 +150,54 @@ def compare(got: Fragments, expected: Fragments) -> int:
 def test_random_scenes(
     scene: Callable[[np.random.Generator, tuple[int, int]], Scene], size: tuple[int, int], backend: str
 ) -> None:
-    rng = np.random.default_rng([SCENES.index(scene), *size])
-    torch.manual_seed(0)
-    vertices, faces, camera = scene(rng, size)
+    vertices, faces, camera = make(scene, size)
     expected = rasterize(vertices, faces, camera, "torch")
-    assert compare(rasterize(vertices, faces, camera, backend), expected) > 20
+    got = rasterize(vertices, faces, camera, backend)
+    assert compare(got, expected) > 20
+    compare_colours(vertices, faces, camera, backend, got, expected)
+
+
+def make(scene: Callable[[np.random.Generator, tuple[int, int]], Scene], size: tuple[int, int]) -> Scene:
+    torch.manual_seed(0)
+    return scene(np.random.default_rng([SCENES.index(scene), *size]), size)
+
+
+def compare_colours(
+    vertices: Tensor, faces: Tensor, camera: Cameras, backend: str, got: Fragments, expected: Fragments
+) -> None:
+    """Pictures agree to 1/255 wherever the same triangle is seen, which is everywhere but at ties."""
+    albedo = torch.rand(vertices.shape[1], 3, generator=torch.Generator().manual_seed(2))
+    lights, behind = default_lights(), torch.tensor([[0.2, 0.5, 0.8]])
+    image, coverage = render(vertices, faces, albedo, camera, lights, behind, backend, samples=1)
+    assert coverage.item() == pytest.approx((got.triangle >= 0).float().mean().item(), abs=1e-6)
+    reference, _ = shading.render_fragments(lambda *_: expected)(vertices, faces, albedo, camera, lights, behind, 1)
+    same = (got.triangle == expected.triangle)[:, None].expand_as(image)
+    assert (image - reference)[same].abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [(64, 64), (65, 47)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("scene", [medium, screen_filling, off_screen, head, frontal], ids=lambda s: s.__name__)
+def test_gradients(
+    scene: Callable[[np.random.Generator, tuple[int, int]], Scene], size: tuple[int, int], backend: str
+) -> None:
+    """To vertices, colours and camera, silhouettes included: to 1e-3 of the largest, of what the reference's fragments give.
+
+    In float32, as a fit uses them; that the gradients themselves are right is test_differentiable's matter.
+    """
+    vertices, faces, camera = make(scene, size)
+    weights = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(3))
+    albedo = torch.rand(1, vertices.shape[1], 3, generator=torch.Generator().manual_seed(2))
+
+    def gradients(backend: str) -> list[Tensor]:
+        inputs = [x.clone().requires_grad_() for x in (vertices, albedo, camera.K, camera.t)]
+        view = Cameras(inputs[2], camera.R, inputs[3], *size)
+        images = differentiable.render(inputs[0], faces, inputs[1], view, default_lights(), backend=backend)
+        return list(torch.autograd.grad((images * weights).sum(), inputs))
+
+    for got, expected in zip(gradients(backend), gradients("torch")):
+        assert expected.abs().max() > 0
+        assert (got - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -178,6 +224,19 @@ def test_every_centre_inside_a_closed_frontal_mesh_is_covered(size: int, backend
     for row in covered[covered.any(1)]:
         first, last = row.nonzero().flatten()[[0, -1]]
         assert row[first : last + 1].all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [128, 129])
+def test_the_bundled_heads_midline_has_no_holes(size: int, backend: str) -> None:
+    """Seen exactly from the front, at an odd width the midline is a column of pixel centres on its edges."""
+    model = load_model("makehuman")
+    camera = portrait_camera(size)
+    triangle = rasterize(model.mean[None].float(), torch.as_tensor(model.faces), camera, backend).triangle[0]
+    middle = triangle[:, size // 2]
+    first, last = (middle >= 0).nonzero().flatten()[[0, -1]]
+    assert last - first > size / 2
+    assert (middle[first : last + 1] >= 0).all()
 
 
 @pytest.mark.parametrize("flip", [False, True])

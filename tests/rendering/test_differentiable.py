@@ -54,6 +54,14 @@ def test_interpolation_gradcheck_and_reference() -> None:
     weights, _ = differentiable.weights_at_pixels(vertices, faces, camera, fragments.triangle)
     index = faces[fragments.triangle.clamp(min=0).long()]
     torch.testing.assert_close(fast(points, values), (values[0][index] * weights[..., None]).sum(-2))
+    # what other devices run
+    anywhere = differentiable.interpolate_anywhere(points, values, faces, fragments.triangle)
+    torch.testing.assert_close(anywhere, fast(points, values))
+    some = torch.randn(anywhere.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for got, expected in zip(
+        *(torch.autograd.grad((x * some).sum(), (points, values)) for x in (anywhere, fast(points, values)))
+    ):
+        torch.testing.assert_close(got, expected)
 
 
 def test_whole_pictures_gradcheck() -> None:

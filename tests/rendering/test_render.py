@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from morphsym.errors import MissingDependencyError, RenderError, UsageError
 from morphsym.rendering import (
@@ -12,16 +15,18 @@ from morphsym.rendering import (
     checks,
     color,
     default_lights,
+    differentiable,
     portrait_camera,
     rasterize,
     render,
     sample_lights,
+    selfcheck,
 )
 from morphsym.rendering import cameras as cams
 from morphsym.rendering import lights as lamps
 from morphsym.rendering.backends import _compile, numba_kernels
-from morphsym.rendering.shading import vertex_normals
-from morphsym.types import Lights
+from morphsym.rendering.shading import render_fragments, vertex_normals
+from morphsym.types import Cameras, Fragments, Lights
 
 from .scenes import ellipsoid, pixel_camera
 
@@ -262,11 +267,63 @@ def test_backends_are_named_and_never_swapped(monkeypatch: pytest.MonkeyPatch) -
     assert (chosen.name, chosen.note.startswith("auto")) == ("numba", True)
     assert backends.get("torch").name == "torch"
     assert set(backends.available()) == set(backends.NAMES)
-    with pytest.raises(UsageError, match="must be one of auto, numba, pytorch3d, torch; got 'opengl'"):
+    with pytest.raises(UsageError, match="must be one of auto, numba, triton, pytorch3d, torch; got 'opengl'"):
         backends.get("opengl")
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"INSTALL\.md"):
         backends.get("pytorch3d")
+    with pytest.raises(MissingDependencyError, match="comes with torch's CUDA builds"):
+        backends.get("triton")
+
+
+def test_auto_takes_the_fastest_for_the_device_and_says_what_it_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = dict.fromkeys(backends.NAMES, "")
+    monkeypatch.setattr(backends.importlib, "import_module", lambda name: types.SimpleNamespace(rasterize=None))
+    monkeypatch.setattr(backends, "available", lambda: there)
+    assert [backends.get("auto", d).name for d in ("cpu", "cuda", "cuda:1")] == ["numba", "triton", "triton"]
+    there["triton"] = "no Triton"
+    chosen = backends.get("auto", "cuda")
+    assert chosen.name == "pytorch3d"
+    assert "triton: no Triton" in chosen.note
+    there["pytorch3d"] = "no PyTorch3D"
+    chosen = backends.get("auto", "cuda")
+    assert chosen.name == "numba"
+    assert "triton: no Triton; pytorch3d: no PyTorch3D" in chosen.note
+    assert [backends.place(n, "cuda:1") for n in ("numba", "triton", "torch")] == ["cpu", "cuda:1", "cpu"]
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_the_self_check_passes_and_fails(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert selfcheck.problem(backend) == ""
+    if backend == "numba":
+        good = rasterize
+
+        def lossy(vertices: Tensor, faces: Tensor, cameras: Cameras, name: str) -> Fragments:
+            f = good(vertices, faces, cameras, name)
+            return f if name == "torch" else Fragments(torch.full_like(f.triangle, -1), f.barycentric, f.depth)
+
+        monkeypatch.setattr(selfcheck, "rasterize", lossy)
+        assert "show another triangle than the reference's" in selfcheck.problem(backend)
+        monkeypatch.setattr(backends, "available", lambda: {backend: "is not installed"})
+        assert selfcheck.problem(backend) == "is not installed"
+
+
+def test_shading_of_fragments_stays_on_the_device_of_the_vertices() -> None:
+    """On torch's 'meta' device, which refuses to be mixed with the CPU: what CUDA would refuse."""
+    vertices, faces, albedo = head(2)
+    shape = (2, 32, 32)
+    found = Fragments(
+        torch.empty(shape, dtype=torch.int32, device="meta"),
+        torch.empty(*shape, 3, device="meta"),
+        torch.empty(shape, device="meta"),
+    )
+    draw = render_fragments(lambda *_: found)
+    lights, behind = default_lights(), torch.zeros(1, 3)
+    images, coverage = draw(vertices.to("meta"), faces, albedo[None], portrait_camera(16), lights, behind, 2)
+    assert (images.device.type, coverage.device.type) == ("meta", "meta")
+    points = differentiable.image_points(portrait_camera(32), vertices.to("meta"))
+    seen = differentiable.interpolate(points, vertices.to("meta"), faces.to("meta"), found.triangle)
+    assert seen.device.type == "meta"
 
 
 def test_kernels_compile_where_nothing_can_be_cached() -> None:
