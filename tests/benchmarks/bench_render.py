@@ -18,7 +18,7 @@ from torch import Tensor
 
 from morphsym.rendering import cameras as cams
 from morphsym.rendering import default_lights, differentiable, portrait_camera, rasterize, render
-from morphsym.rendering.backends import numba_kernels
+from morphsym.rendering.backends import _compile, numba_kernels
 from morphsym.types import Cameras
 
 COMMAND = "python -m tests.benchmarks.bench_render"
@@ -65,15 +65,21 @@ def meshes() -> Iterator[Mesh]:
         )
 
 
-def rate(work: Callable[[], Any], items: int, rounds: int = 3) -> float:
-    """Items a second, the best of ``rounds`` after one to warm up."""
-    work()
-    best = np.inf
-    for _ in range(rounds):
-        start = time.perf_counter()
+def rates(*works: Callable[[], Any], items: int, seconds: float = 6.0) -> list[tuple[float, float]]:
+    """For each of ``works``: items a second of wall time and of processor time (all threads), the best of many rounds.
+
+    The works take turns, so that a busy machine is busy for all of them. Processor time hardly sees its other tenants.
+    """
+    for work in works:
         work()
-        best = min(best, time.perf_counter() - start)
-    return items / best
+    best = np.full((len(works), 2), np.inf)
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds or not np.isfinite(best).all():
+        for k, work in enumerate(works):
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            best[k] = np.minimum(best[k], [time.perf_counter() - wall, time.process_time() - cpu])
+    return [(items / wall, items / max(cpu, 1e-9)) for wall, cpu in best]
 
 
 def opengl(vertices: Tensor, faces: Tensor, albedo: Tensor, cameras: Cameras) -> tuple[str, Callable[[], None]] | None:
@@ -121,27 +127,74 @@ def row(name: str, value: float, unit: str, baseline: float | None = None) -> di
     return {"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, "command": COMMAND}
 
 
+def against(
+    name: str, unit: str, value: tuple[float, float], baseline: tuple[float, float]
+) -> Iterator[dict[str, Any]]:
+    """A comparison by wall time and by processor time."""
+    yield row(name, value[0], unit, baseline[0])
+    yield row(f"{name}, by processor time", value[1], unit.replace("/s", "/core s"), baseline[1])
+
+
 def benches() -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
     camera = portrait_camera(SIZE, yaw=rng.uniform(-30, 30, BATCH), pitch=rng.uniform(-10, 10, BATCH))
     lights = default_lights(BATCH)
+    spent: dict[int, tuple[float, float]] = {}
     for name, vertices, faces, albedo in meshes():
         batch = vertices.expand(BATCH, -1, -1).contiguous()
 
-        def shaded(samples: int, batch: Tensor = batch, faces: Tensor = faces, albedo: Tensor = albedo) -> float:
-            return rate(lambda: render(batch, faces, albedo, camera, lights, backend="numba", samples=samples), BATCH)
+        def shaded(samples: int, batch: Tensor = batch, faces: Tensor = faces, albedo: Tensor = albedo) -> Any:
+            return lambda: render(batch, faces, albedo, camera, lights, backend="numba", samples=samples)
 
+        plain = lambda b=batch, f=faces: rasterize(b, f, camera, "numba")  # noqa: E731
         gl = opengl(vertices, faces, albedo, camera)
-        baseline = rate(gl[1], BATCH) if gl else None
-        against = f", against OpenGL on {gl[0]}" if gl else ""
-        yield row(f"shaded, {name}, {SIZE}², 4 samples{against}", shaded(4), "renders/s", baseline)
-        yield row(f"shaded, {name}, {SIZE}², 1 sample", shaded(1), "renders/s")
-        plain = rate(lambda b=batch, f=faces: rasterize(b, f, camera, "numba"), BATCH)  # type: ignore[misc]
-        yield row(f"fragments, {name}, {SIZE}²", plain, "renders/s")
-        if importlib.util.find_spec("pytorch3d") is not None:
-            slow = rate(lambda v=vertices, f=faces: rasterize(v[None], f, camera[0], "pytorch3d"), 1, 1)  # type: ignore[misc]
-            yield row(f"fragments, {name}, {SIZE}², against PyTorch3D on the CPU", plain, "renders/s", slow)
+        four, one, bare, *other = rates(shaded(4), shaded(1), plain, *([gl[1]] if gl else []), items=BATCH)
+        if gl:
+            yield from against(
+                f"shaded, {name}, {SIZE}², 4 samples, against OpenGL on {gl[0]}", "renders/s", four, other[0]
+            )
+        else:
+            yield row(f"shaded, {name}, {SIZE}², 4 samples", four[0], "renders/s")
+        yield row(f"shaded, {name}, {SIZE}², 1 sample", one[0], "renders/s")
+        yield row(f"fragments, {name}, {SIZE}²", bare[0], "renders/s")
+        spent[len(faces)] = four
+        if importlib.util.find_spec("pytorch3d") is not None and len(spent) < 3:
+            slow = lambda v=vertices, f=faces: rasterize(v[None], f, camera[0], "pytorch3d")  # noqa: E731
+            (theirs,) = rates(slow, items=1, seconds=0)
+            yield from against(f"fragments, {name}, {SIZE}², against PyTorch3D on the CPU", "renders/s", bare, theirs)
         yield from gradients(name, vertices, faces, albedo)
+    if len(spent) > 1:
+        few, many = min(spent), max(spent)
+        # pixels at 4 samples, as many as are drawn
+        work = (many + 4 * SIZE**2) / (few + 4 * SIZE**2)
+        name = f"shaded: time for {many} triangles over time for {few}, against triangles plus samples"
+        yield row(f"{name}, by processor time", spent[few][1] / spent[many][1], "×", work)
+    yield from classified()
+
+
+def classified() -> Iterator[dict[str, Any]]:
+    """Where the time of render + classify goes, on one thread as in a study."""
+    from morphsym.classifiers import bundled, load_classifier
+    from morphsym.faces import load_model
+
+    model, count = load_model("makehuman"), 16
+    camera, lights = portrait_camera(SIZE, yaw=np.linspace(-10, 10, count)), default_lights(count)
+    vertices = model.mean[None].float().expand(count, -1, -1).contiguous()
+    marks, _ = cams.project(camera, model.landmarks(vertices))
+    faces, albedo = torch.as_tensor(model.faces), torch.as_tensor(model.albedo)
+    images, _ = render(vertices, faces, albedo, camera, lights)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with _compile.limited(1):
+        loaded = [load_classifier(c) for c in bundled()]
+        works = [lambda c=c: c(images, marks) for c in loaded]
+        drawn, *asked = rates(lambda: render(vertices, faces, albedo, camera, lights), *works, items=count)
+    torch.set_num_threads(threads)
+    total = 1 / drawn[1] + sum(1 / a[1] for a in asked)
+    yield row(
+        f"render + classify ({', '.join(bundled())}), one thread, by processor time", 1 / total, "pictures/core s"
+    )
+    yield row("of which rendering", 100 / drawn[1] / total, "%")
 
 
 def gradients(name: str, vertices: Tensor, faces: Tensor, albedo: Tensor) -> Iterator[dict[str, Any]]:
@@ -149,24 +202,20 @@ def gradients(name: str, vertices: Tensor, faces: Tensor, albedo: Tensor) -> Ite
     count = 8
     camera, lights = portrait_camera(SIZE, yaw=np.linspace(-30, 30, count)), default_lights(count)
     batch = vertices.expand(count, -1, -1).contiguous().requires_grad_()
-    triangle = rasterize(batch, faces, camera).triangle
     across = differentiable.neighbours(faces)
 
-    def interpolate() -> Tensor:
+    def rasterised() -> Tensor:
+        triangle = rasterize(batch, faces, camera).triangle
         points = differentiable.image_points(camera, batch)
         return differentiable.Interpolate.apply(points, batch, faces, triangle)
 
     def whole() -> Tensor:
         return differentiable.render(batch, faces, albedo.expand(count, -1, -1), camera, lights, across=across)
 
-    def rasterised() -> Tensor:
-        rasterize(batch, faces, camera)
-        return interpolate()
-
     for what, forward in (("rasterise and interpolate", rasterised), ("antialiased picture", whole)):
-        ahead = rate(lambda f=forward: f(), count)  # type: ignore[misc]
-        both = rate(lambda f=forward: f().sum().backward(), count)  # type: ignore[misc]
-        yield row(f"{what} and gradient to vertices, {name}, {SIZE}², against forward alone", both, "images/s", ahead)
+        both, ahead = rates(lambda f=forward: f().sum().backward(), lambda f=forward: f(), items=count)
+        title = f"{what} and gradient to vertices, {name}, {SIZE}², against forward alone"
+        yield from against(title, "images/s", both, ahead)
 
 
 if __name__ == "__main__":
