@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 
 from . import photo_kernels as kernels
 from .photo_layers import Layers
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 APERTURES = (kernels.EYE_RIGHT, kernels.EYE_LEFT, kernels.MOUTH)
 
-ENOUGH, LITTLE = 0.5, 0.2
+ENOUGH = {kernels.EYE_RIGHT: 0.5, kernels.EYE_LEFT: 0.5, kernels.MOUTH: 0.75}
+LITTLE = {kernels.EYE_RIGHT: 0.2, kernels.EYE_LEFT: 0.2, kernels.MOUTH: 0.6}
 """Visible area in the photo over the area in the edit: above the first the photo's own pixels are stretched, below the
-second all is filled, in between both are mixed."""
+second all is filled, in between both are mixed. Teeth look wrong sooner than the white of an eye when stretched."""
 
-SHADE = {kernels.EYE_RIGHT: 0.92, kernels.EYE_LEFT: 0.92, kernels.MOUTH: 0.55}
+SHADE = {kernels.EYE_RIGHT: 0.75, kernels.EYE_LEFT: 0.75, kernels.MOUTH: 0.55}
 """How much darker than skin in the same light: eyeballs lie under brow and lid, teeth and tongue in the mouth."""
+
+SHADOW = {kernels.EYE_RIGHT: (0.45, 0.1), kernels.EYE_LEFT: (0.45, 0.1), kernels.MOUTH: (0.6, 0.25)}
+"""The shadow of lids and lips on what lies behind them: its depth at their edge, and the cm in which it fades."""
 
 
 class Filler:
@@ -32,6 +36,7 @@ class Filler:
         self.area = {a: int((seen == a).sum()) for a in APERTURES}
         self.near = max(2, round(0.9 * scene.pixels_per_cm))  # px, how far beside an aperture skin may be hidden
         self.rim = max(2, round(0.3 * scene.pixels_per_cm))  # px, the line of lashes about it
+        self.lip = max(1, round(0.12 * scene.pixels_per_cm))  # px, where a fit that misses leaves a rim of teeth
         self.least = max(4.0, 0.02 * scene.pixels_per_cm**2)  # px: smaller apertures are left to the warp
         albedo = np.asarray(model.albedo, np.float32)
         face = seen == kernels.FACE
@@ -40,6 +45,7 @@ class Filler:
         gain = np.median(_linear(self.photo[face]), 0) / np.maximum(np.median(_linear(albedo[corners]), (0, 1)), 1e-3)
         self.light = np.clip(gain.mean() * np.array([1, 1, 1]) * 0.5 + 0.5 * gain, 0.05, 4.0)
         self.albedo = _linear(albedo)
+        self.scale = scene.pixels_per_cm
         mirror = np.asarray(model.mirror)
         self.mirror_pixels = scene._fitted_pixels[mirror]  # (V, 2): where the mirror vertex is in the photo
         self.photo_layer = seen
@@ -48,7 +54,8 @@ class Filler:
         """How much of an aperture of ``area`` pixels in the edit is to be filled, 0 to 1."""
         if area <= self.least:
             return 0.0
-        return float(np.clip((ENOUGH - self.area[aperture] / area) / (ENOUGH - LITTLE), 0.0, 1.0))
+        most, least = ENOUGH[aperture], LITTLE[aperture]
+        return float(np.clip((most - self.area[aperture] / area) / (most - least), 0.0, 1.0))
 
     def apply(
         self,
@@ -76,15 +83,28 @@ class Filler:
                 other = kernels.EYE_LEFT if aperture == kernels.EYE_RIGHT else kernels.EYE_RIGHT
                 if self.area[other] > self.least:
                     self._from_mirror(corners, b, other, colour)
+            colour = self._soften(colour, inside, aperture)
             soft = kernels.blur(inside.astype(np.float32), 1)[rows, columns]
             edge = np.clip(2.0 * soft - 0.7, 0.0, 1.0)
             alpha = (weight * edge)[:, None]
             image[:, rows, columns] += ((colour - image[:, rows, columns].T) * alpha).T.astype(np.float32)
 
+    def _soften(self, colour: np.ndarray, inside: np.ndarray, aperture: int) -> np.ndarray:
+        """``colour`` (N, 3) of the pixels ``inside``, without the steps of single samples, in the shadow of the edge."""
+        depth, width = SHADOW[aperture]
+        picture = np.zeros((*inside.shape, 3), np.float32)
+        picture[inside] = colour
+        sigma = (0.7, 0.7, 0)
+        share = gaussian_filter(inside.astype(np.float32), 0.7)[inside][:, None]
+        distance = distance_transform_edt(inside)[inside] - 0.5
+        dark = 1 - depth * np.exp(-distance / max(width * self.scale, 0.5))
+        return gaussian_filter(picture, sigma)[inside] / np.maximum(share, 1e-3) * dark[:, None] ** (1 / 2.4)
+
     def _skin(self, inside: np.ndarray, hidden: np.ndarray, weight: float, image: np.ndarray) -> None:
         """Inpaint hidden skin beside an aperture smoothly from the skin around it."""
         near = binary_dilation(inside, iterations=self.near)
-        gap = binary_dilation(hidden & near, iterations=self.rim) & ~inside
+        gap = binary_dilation(hidden & near, iterations=self.rim) | binary_dilation(inside, iterations=self.lip)
+        gap &= ~inside
         if not gap.any():
             return
         around = (~(gap | inside)).astype(np.float32)

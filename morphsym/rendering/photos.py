@@ -22,7 +22,7 @@ from torch import Tensor
 from ..errors import InputError, RenderError
 from ..types import Cameras, FaceFit, Unit
 from . import cameras as cams
-from . import photo_fill
+from . import photo_fill, photo_lids
 from . import photo_kernels as kernels
 from .backends._compile import run
 from .photo_layers import layers, register
@@ -159,6 +159,7 @@ class PhotoScene:
         self.pixels_per_cm = focal / float(np.median(self._photo_depth[seen]))
         self._outside = {side: self._outside_reach(side) for side in ("left", "right", "both")}
         self._fill = photo_fill.Filler(model, self._layers, self)
+        self._lids = photo_lids.Lids(self._layers.faces, self._fill.albedo, self)
 
     def render(self, vertices: Tensor) -> PhotoImages:
         """Counterfactual pictures of edited ``vertices`` (B, V, 3) in the model's frame, cm.
@@ -226,6 +227,7 @@ class PhotoScene:
             return
         field, layer, hidden = self.warp(triangle, barycentric, shift)
         kernels.resample(self.photo, field, np.float32(LEAST), image)
+        self._lids.apply(triangle, barycentric, layer, field, image)
         self._fill.apply(triangle, barycentric, layer, hidden, image)
 
     def warp(

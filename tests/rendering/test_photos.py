@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion, maximum_filter, minimum_filter
 
 from morphsym.errors import InputError, RenderError
 from morphsym.faces import MorphableModel, load_model
 from morphsym.intervention import MIRROR68
 from morphsym.intervention.edit import edit
-from morphsym.rendering import cameras, lights, photo_fill, render
+from morphsym.rendering import cameras, lights, photo_fill, photo_lids, render
 from morphsym.rendering import photo_kernels as kernels
 from morphsym.rendering.photos import PhotoScene, working_view
 from morphsym.types import Cameras, FaceFit, Unit
@@ -182,12 +183,89 @@ def test_a_shut_eye_that_opens_is_filled(model):
     assert np.abs(from_mirror[box] - truth[box]).mean() < 0.6 * np.abs(photo_of(wink)[box] - truth[box]).mean()
 
 
+def changed(model: MorphableModel, unit: Unit, scores: dict[str, float]) -> torch.Tensor:
+    e = model.coefficients(scores)
+    return model.forward(torch.from_numpy(unit.identity)[None], torch.from_numpy(e)[None])
+
+
+def strange(image: np.ndarray, photo: np.ndarray, radius: int) -> float:
+    """Share of the edited pixels (3, H, W) with a colour that the photo does not have within ``radius`` pixels."""
+    size = (1, 2 * radius + 1, 2 * radius + 1)
+    low, high = minimum_filter(photo, size) - 0.06, maximum_filter(photo, size) + 0.06
+    acts = np.abs(image - photo).max(0) > 0.02
+    return float((((image < low) | (image > high)).any(0) & acts).sum() / max(acts.sum(), 1))
+
+
+def test_edits_have_only_colours_of_the_photo_nearby(model, unit, scene):
+    """No grey rims, holes or smears: a weakened smile is made of the face's own pixels."""
+    vertices = torch.cat([edited(model, unit, s, x) for s in ("left", "right", "both") for x in (0.5, 1.0)])
+    photo, radius = photo_of(unit), round(scene.pixels_per_cm)
+    shares = [strange(x, photo, radius) for x in scene.render(vertices).images.numpy()]
+    assert max(shares) < 0.001
+    grey = scene.render(vertices[:1]).images[0].numpy().copy()  # the measure can fail: a rim of grey about the lips
+    lips = np.concatenate([unit.landmarks[48:60] * (1 - t) + np.roll(unit.landmarks[48:60], -1, 0) * t
+                           for t in np.linspace(0, 1, 12)])  # fmt: skip
+    x, y = lips.astype(int).T
+    for dy in (0, 1):
+        grey[:, y + dy, x] = np.array([0.35, 0.45, 0.6])[:, None]
+    assert strange(grey, photo, radius) > 0.01
+
+
+def test_an_eye_that_shuts_gets_a_lid_of_skin(model):
+    unit = make_unit(model, {}, yaw=0.0)
+    scene = PhotoScene(unit, model)
+    shut = changed(model, unit, {"eyeBlinkLeft": 1.0})
+    made = scene.render(shut).images[0].numpy()
+    truth, photo = picture(model, shut, unit.camera)[0].numpy(), photo_of(unit)
+    x, y = np.rint(unit.landmarks[42:48].mean(0)).astype(int)
+    box = np.s_[:, y - 7 : y + 8, x - 11 : x + 12]
+    assert np.abs(made[box] - truth[box]).mean() < 0.5 * np.abs(photo[box] - truth[box]).mean()
+    lid = np.s_[:, y - 3 : y + 1, x - 6 : x + 7]  # where the iris was
+    cheek = np.s_[:, y + 14 : y + 20, x - 6 : x + 7]
+    assert np.abs(made[lid].mean((1, 2)) - photo[cheek].mean((1, 2))).max() < 0.12
+    assert made[lid].std((1, 2)).max() < 0.5 * photo[lid].std((1, 2)).max()
+    half = model.hemiface_left[np.maximum(scene._layers.faces[scene._photo_triangle], 0)].max(-1) < 0.01
+    assert np.abs(made - photo)[:, half & (scene._photo_layer == kernels.FACE)].max() < 2 / 255  # the other eye stays
+
+
+def test_lids_grow_with_the_closing_and_leave_small_ones_to_the_warp():
+    lids = photo_lids.Lids.__new__(photo_lids.Lids)
+    lids.area = {kernels.EYE_LEFT: 100}
+    weights = [lids.weight(kernels.EYE_LEFT, a) for a in (120, 100, 66, 45, 25, 0)]
+    assert weights[:3] == [0, 0, 0]
+    assert 0 < weights[3] < 1
+    assert weights[4:] == [1, 1]
+    lids.area = {kernels.EYE_LEFT: 2}  # shut in the photo already
+    assert lids.weight(kernels.EYE_LEFT, 0) == 0
+
+
+def test_a_closed_mouth_that_opens_shows_the_inside_without_a_rim(model):
+    unit = make_unit(model, {}, yaw=0.0)
+    opened = changed(model, unit, {"jawOpen": 0.6})
+    scene = PhotoScene(unit, model)
+    made = scene.render(opened).images[0].numpy()
+    truth, photo = picture(model, opened, unit.camera)[0].numpy(), photo_of(unit)
+    mouth = kernels.layers_of(scene._rasterize(opened)[0][0], scene._layers.layer) == kernels.MOUTH
+    assert mouth.sum() > 100
+    # Teeth, tongue and dark are where the model has them, not stretched lips; the truth is rendered without shadow
+    inner = binary_erosion(mouth)
+    likeness = [np.corrcoef(x.mean(0)[inner], truth.mean(0)[inner])[0, 1] for x in (made, photo)]
+    assert likeness[0] > max(0.6, likeness[1] + 0.3)
+    assert made[:, inner].mean() < truth[:, inner].mean()
+    rim = binary_dilation(mouth, iterations=2) & ~mouth
+    assert np.abs(made - truth)[:, rim].mean() < 0.12
+    # the rim is lip, not the background's grey-blue nor teeth: red before blue
+    assert (made[0] - made[2])[rim].min() > -0.02
+
+
 def test_fill_weight_grows_as_less_is_visible():
     filler = photo_fill.Filler.__new__(photo_fill.Filler)
-    filler.area, filler.least = {kernels.MOUTH: 100}, 5
-    assert filler.weight(kernels.MOUTH, 150) == 0  # most is visible: the photo is stretched
-    assert filler.weight(kernels.MOUTH, 1000) == 1
-    assert 0 < filler.weight(kernels.MOUTH, 300) < 1
+    filler.area, filler.least = {kernels.MOUTH: 100, kernels.EYE_LEFT: 100}, 5
+    assert filler.weight(kernels.MOUTH, 130) == 0  # most is visible: the photo is stretched
+    assert filler.weight(kernels.EYE_LEFT, 190) == 0
+    assert filler.weight(kernels.MOUTH, 1000) == filler.weight(kernels.EYE_LEFT, 1000) == 1
+    assert 0 < filler.weight(kernels.MOUTH, 150) < 1
+    assert 0 < filler.weight(kernels.EYE_LEFT, 300) < 1
     filler.area = {kernels.MOUTH: 0}
     assert filler.weight(kernels.MOUTH, 4) == 0  # a few pixels are a rounding of the lips, not an opening
 
