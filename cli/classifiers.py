@@ -87,7 +87,7 @@ def check(ctx: click.Context, names: tuple[str, ...], trust: bool, device: str, 
     device = resolve_device(device)
     told, good = {}, True
     for name in names:
-        rows = checks.check_classifier(load_classifier(name, device, trust=trust))
+        rows = checks.check_classifier(load_classifier(name, device, trust=trust), rendered=checks.rendered_faces())
         good &= checks.passed(rows)
         told[name] = [{"check": r.check, "verdict": r.verdict, "value": r.value} for r in rows]
         if not as_json:

@@ -13,7 +13,7 @@ import yaml
 from ..errors import UsageError
 from ..resources import asset, home, sha256
 from .adapters import build_network
-from .adapters.files import FILE_BACKENDS, weights_path
+from .adapters.files import has_file, weights_path
 from .base import Classifier
 from .spec import ClassifierSpec, read_specs
 
@@ -116,6 +116,6 @@ def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: boo
     spec, folder = find_spec(name)
     trust = trust or (not name.endswith((".yaml", ".yml")) and trust_marker(name).is_file())
     network = build_network(spec, torch.device(device), folder, trust)
-    if spec.sha256 is None and spec.backend in FILE_BACKENDS:  # so that a study's manifest says which weights ran
+    if spec.sha256 is None and has_file(spec):  # so that a study's manifest says which weights ran
         spec = spec.model_copy(update={"sha256": sha256(weights_path(spec, folder))})
     return Classifier(spec, network, device)

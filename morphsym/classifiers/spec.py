@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -40,6 +41,12 @@ ARCFACE_TEMPLATE = (
     (0.63151696, 0.82325089),
 )
 """The five points of the 112×112 ArcFace template divided by 112, in image order (viewer's left eye first)."""
+
+
+def is_secure(url: str) -> bool:
+    """Whether weights may be fetched from ``url``: https, or this machine itself."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 class _Strict(BaseModel):
@@ -122,6 +129,20 @@ class WeightsSpec(_Strict):
     bytes: int | None = Field(default=None, gt=0)
     by_hand: str | None = None
 
+    @field_validator("url")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is not None and not is_secure(value):
+            raise ValueError("expected a URL that begins with https://")
+        return value
+
+    @model_validator(mode="after")
+    def _inside(self) -> WeightsSpec:
+        path = PurePath(self.file or ".")
+        if ".." in path.parts or (self.url and path.is_absolute()):
+            raise ValueError(f"file: expected a name below the weights folder, got {self.file!r}")
+        return self
+
 
 class ClassifierSpec(_Strict):
     """A classifier: identity, licence, labels, input and output conventions. See ``docs/classifiers.md``."""
@@ -176,6 +197,10 @@ class ClassifierSpec(_Strict):
     repository: str = ""
     facts: dict[str, str] = Field(default_factory=dict)
     """Fact → where it was read (label order, normalisation, crop, licence, …)."""
+    unsettled: str = ""
+    """What the publisher leaves open or contradicts: the check warns of it until somebody has settled it."""
+    golden: tuple[float, ...] | None = None
+    """Known logits of the labels, in order, for the bundled sample photo, to an added constant: the check compares."""
     notes: str = ""
 
     @field_validator("id")
@@ -243,6 +268,8 @@ class ClassifierSpec(_Strict):
                 raise ValueError(
                     f"emotions: the label {label!r} has no known meaning; map it to one of {list(EMOTIONS)} or to null"
                 )
+        if self.golden is not None and len(self.golden) != len(self.labels):
+            raise ValueError(f"golden: expected {len(self.labels)} numbers (labels), got {len(self.golden)}")
         mapped = [e for e in self.label_emotions if e is not None]
         if len(set(mapped)) != len(mapped):
             twice = sorted({e for e in mapped if mapped.count(e) > 1})

@@ -16,9 +16,9 @@ import yaml
 
 from ..errors import ClassifierError, InputError, MorphsymError, UsageError
 from ..resources import sha256
-from .adapters.files import how_to_get, noted_sha256, weights_folder, weights_path
+from .adapters.files import has_file, how_to_get, noted_sha256, weights_folder, weights_path
 from .registry import catalogue, find_spec, trust_marker, user_folder, user_specs
-from .spec import ClassifierSpec, read_specs
+from .spec import ClassifierSpec, is_secure, read_specs
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes there will be (None: unknown)."""
@@ -56,7 +56,7 @@ def weights_state(spec: ClassifierSpec, folder: Path | None = None) -> tuple[str
         return "bundled", ""
     if spec.backend == "python":
         return "code", ""
-    if spec.backend in ("http", "transformers") or (spec.backend == "timm" and not spec.weights.file):
+    if not has_file(spec):
         return "remote", ""
     try:
         weights_path(spec, folder)
@@ -85,10 +85,7 @@ def add_specs(path: str | Path, replace: bool = False, trust: bool = False) -> l
     user_folder().mkdir(parents=True, exist_ok=True)
     added = []
     for spec in specs:
-        for beside in (path.parent / n for n in (spec.source, spec.weights.file) if n):
-            if beside.exists():
-                spec = spec.model_copy(update={"source": str(beside.resolve())})
-                break
+        spec = _absolute(spec, path.parent)
         if spec.factory:
             code = Path(spec.factory.partition(":")[0].replace(".", "/") + ".py")
             if (path.parent / code).is_file():
@@ -103,6 +100,20 @@ def add_specs(path: str | Path, replace: bool = False, trust: bool = False) -> l
             marker.unlink(missing_ok=True)
         added.append(spec)
     return added
+
+
+def _absolute(spec: ClassifierSpec, folder: Path) -> ClassifierSpec:
+    """``spec`` with the file that lies in ``folder`` named absolutely. timm's ``source`` is a model name: left alone."""
+    if spec.backend == "timm":
+        beside = folder / spec.weights.file if spec.weights.file else None
+        if beside is None or not beside.exists():
+            return spec
+        weights = spec.weights.model_copy(update={"file": str(beside.resolve())})
+        return spec.model_copy(update={"weights": weights})
+    for beside in (folder / n for n in (spec.source, spec.weights.file) if n):
+        if beside.exists():
+            return spec.model_copy(update={"source": str(beside.resolve())})
+    return spec
 
 
 def _below(folder: Path, relative: Path) -> Path:
@@ -152,13 +163,25 @@ def get_weights(name: str, progress: Progress | None = None, timeout: float = 60
     return target
 
 
+class _Secure(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        if not is_secure(newurl):
+            raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Secure)
+
+
 def _download(url: str, part: Path, progress: Progress | None, timeout: float, who: str) -> None:
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "morphsym"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with _OPENER.open(request, timeout=timeout) as response:
             if response.headers.get_content_type() == "text/html":
                 raise InputError(f"{who}: {url} answered a web page, not a file; download it by hand")
             if have and response.status != 206:

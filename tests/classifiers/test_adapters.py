@@ -356,6 +356,7 @@ class Server(BaseHTTPRequestHandler):
         answer, kind, status = {
             "good": (json.dumps(scores.tolist()), "application/json", 200),
             "slow": (json.dumps(scores.tolist()), "application/json", 200),
+            "trickle": (json.dumps(scores.tolist()), "application/json", 200),
             "object": (json.dumps({"out": {"logits": scores.tolist()}}), "application/json", 200),
             "short": (json.dumps(scores[:1].tolist()), "application/json", 200),
             "ragged": ("[[1, 2], [3]]", "application/json", 200),
@@ -370,6 +371,9 @@ class Server(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.end_headers()
+            for piece in answer.encode() if path == "trickle" else ():
+                self.wfile.write(bytes([piece]))
+                time.sleep(0.1)
             self.wfile.write(answer.encode())
         except OSError:
             pass  # the client has gone
@@ -399,6 +403,7 @@ def test_endpoint(server):
     ("path", "message"),
     [
         ("slow", "did not answer within 0.3 s"),
+        ("trickle", "did not answer within 0.3 s"),
         ("html", "answered text/html, not JSON .it begins '<html>Sign in"),
         ("error", "answered status 503"),
         ("short", r"gave shape \(1, 2\), expected \(3, 2\)"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from morphsym.classifiers import Classifier, load_classifier
-from morphsym.classifiers.check import Faces, check_classifier, passed, sample_faces, shown
+from morphsym.classifiers.check import Faces, check_classifier, passed, rendered_faces, sample_faces, shown
+from morphsym.types import EMOTIONS
 
 from .faces import landmarks, picture
 
@@ -16,8 +17,9 @@ def verdicts(classifier, **more) -> dict[str, str]:
 
 
 def altered(network=None, **spec) -> Classifier:
+    """FaceExpressionNet with another network or specification (no golden logits, which would fail too)."""
     c = load_classifier("face_expression_net")
-    return Classifier(c.spec.model_copy(update=spec), network or c.network)
+    return Classifier(c.spec.model_copy(update={"golden": None, **spec}), network or c.network)
 
 
 def test_wrong_label_order():
@@ -69,11 +71,39 @@ def test_expressions_a_classifier_lacks_are_skipped():
 
 
 def test_golden_vectors():
+    """Known logits, also those of the specification for the sample; a constant added to all of them is nothing."""
     c = load_classifier("mini_xception")
+    assert verdicts(c)["golden vectors"] == "pass"
     faces = sample_faces()
-    known = c(faces.images, faces.landmarks).softmax(1)
+    known = c(faces.images, faces.landmarks) + 7
     assert verdicts(c, golden=known)["golden vectors"] == "pass"
     assert verdicts(c, golden=known.roll(1, 1))["golden vectors"] == "fail"
+    moved = c.spec.model_copy(update={"golden": tuple(v + 0.1 * (i == 2) for i, v in enumerate(c.spec.golden))})
+    assert verdicts(Classifier(moved, c.network))["golden vectors"] == "fail"
+
+
+def test_the_order_of_all_labels():
+    """Rendered people with every expression: the stated order fits best; two labels swapped are found and named."""
+    rendered = rendered_faces()
+    assert set(rendered.emotions) == set(EMOTIONS)
+    right = next(r for r in check_classifier(altered(), rendered=rendered) if r.check == "label order")
+    assert right.verdict == "pass", right
+    labels = list(load_classifier("face_expression_net").spec.labels)
+    i, j = labels.index("surprised"), labels.index("sad")
+    labels[i], labels[j] = labels[j], labels[i]
+    row = next(
+        r for r in check_classifier(altered(labels=tuple(labels)), rendered=rendered) if r.check == "label order"
+    )
+    assert row.verdict in ("warn", "fail")
+    assert "surprised behaves like sadness" in row.value
+    assert "sad behaves like surprise" in row.value
+    alphabetical = tuple(sorted(labels))
+    rows = check_classifier(altered(labels=alphabetical), rendered=rendered)
+    assert next(r for r in rows if r.check == "label order").verdict == "fail"
+
+
+def test_what_is_unsettled_is_warned_of():
+    assert verdicts(altered(unsettled="the label order: nobody knows"))["what is unsettled"] == "warn"
 
 
 @pytest.mark.parametrize(("name", "channels", "size"), [("mini_xception", 1, 64), ("face_expression_net", 3, 112)])

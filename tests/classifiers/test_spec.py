@@ -25,6 +25,13 @@ BASE = {"id": "mine", "backend": "onnx", "labels": ["happy", "sad"], "input_size
         ({"input_size": 4}, "input_size: expected .height, width., each 8 to 2048"),
         ({"input_size": [64, 64, 64]}, "input_size"),
         ({"sha256": "abc"}, "sha256: expected 64 lower-case hexadecimal digits"),
+        ({"golden": [1.0]}, "golden: expected 2 numbers .labels., got 1"),
+        (
+            {"weights": {"file": "w", "url": "http://example.org/w"}},
+            "weights.url: expected a URL that begins with https",
+        ),
+        ({"weights": {"file": "../../w", "url": "https://x/w"}}, "file: expected a name below the weights folder"),
+        ({"weights": {"file": "/etc/w", "url": "https://x/w"}}, "file: expected a name below the weights folder"),
         ({"layout": "CHW"}, "layout: input should be 'NCHW' or 'NHWC'"),
         ({"colour": "gray"}, "colour: input should be 'rgb', 'bgr' or 'grey'"),
         ({"color": "rgb"}, "color: is not a field of a classifier specification"),

@@ -41,6 +41,11 @@ class Ranges(SimpleHTTPRequestHandler):
         if self.path == "/none":
             self.send_error(404)
             return
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "http://example.org/w.onnx")
+            self.end_headers()
+            return
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if start >= len(CONTENT):
             self.send_error(416)
@@ -118,7 +123,11 @@ def test_git_blob_ids_are_git_s(home, server):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("page", "answered a web page, not a file; download it by hand"), ("none", "answered status 404")],
+    [
+        ("page", "answered a web page, not a file; download it by hand"),
+        ("none", "answered status 404"),
+        ("elsewhere", "redirected to http://example.org/w.onnx, which is not https"),
+    ],
 )
 def test_get_failures(home, server, path, message):
     entry(home, f"{server}/{path}")
@@ -183,6 +192,17 @@ def test_add_copies_what_is_needed(home, tmp_path):
     store.add_specs(source / "spec.yaml", replace=True)
     with pytest.raises(UsageError, match="did you mean added"):
         load_classifier("aded")
+
+
+def test_add_leaves_timm_s_model_name_alone(home, tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    (tmp_path / "t.yaml").write_text(
+        "id: t\nbackend: timm\nsource: resnet18\nweights: {file: w.pth}\nlabels: [happy, sad]\ninput_size: 32\n"
+    )
+    (spec,) = store.add_specs(tmp_path / "t.yaml")
+    assert spec.source == "resnet18"
+    assert spec.weights.file == str(tmp_path / "w.pth")
+    assert store.weights_state(*registry_module.find_spec("t"))[0] == "ready"
 
 
 def test_yaml_paths_load_directly(tmp_path):

@@ -12,6 +12,11 @@ FILE_BACKENDS = ("torch", "torchscript", "onnx", "keras")
 """Backends whose weights are one file."""
 
 
+def has_file(spec: ClassifierSpec) -> bool:
+    """Whether the weights of ``spec`` are one file on this machine."""
+    return spec.backend in FILE_BACKENDS or (spec.backend == "timm" and spec.weights.file is not None)
+
+
 def weights_folder(spec: ClassifierSpec) -> Path:
     """``<home>/classifiers/<id>/``, where ``classifiers get`` puts weights (without the crop factor in the id)."""
     return home() / "classifiers" / spec.id.partition("@")[0]
@@ -26,7 +31,8 @@ def weights_path(spec: ClassifierSpec, folder: Path | None = None) -> Path:
     if spec.source.startswith("asset:"):
         path = asset("classifiers/" + spec.source.removeprefix("asset:"))
     else:
-        name = spec.source or spec.weights.file
+        # timm's source is the name of an architecture, not a file
+        name = spec.weights.file if spec.backend == "timm" else spec.source or spec.weights.file
         if not name:
             raise ClassifierError(f"classifier {spec.id}: has neither source nor weights.file")
         given = Path(name).expanduser()

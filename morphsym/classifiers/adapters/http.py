@@ -64,8 +64,8 @@ class HttpNetwork:
             with urllib.request.urlopen(request, timeout=limit) as response:
                 kind = response.headers.get_content_type()
                 status = response.status
-                raw = b""
-                while piece := response.read(2**16):
+                raw = bytearray()
+                while piece := response.read1(2**16):  # read() would wait for all of it, however slowly it trickles
                     raw += piece
                     if len(raw) > LIMIT:
                         raise ClassifierError(f"{who} answered more than {LIMIT // 2**20} MiB")
@@ -83,7 +83,7 @@ class HttpNetwork:
         try:
             return json.loads(raw)
         except ValueError:
-            start = raw[:40].decode("utf-8", "replace")
+            start = bytes(raw[:40]).decode("utf-8", "replace")
             raise ClassifierError(f"{who} answered {kind}, not JSON (it begins {start!r})") from None
 
 

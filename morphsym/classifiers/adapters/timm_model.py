@@ -31,7 +31,7 @@ def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust:
     if not from_hub and not spec.weights.file:
         raise ClassifierError(f"{who}: a timm model needs weights.file, or a source 'hf-hub:owner/name'")
     if not from_hub:
-        path = weights_path(spec.model_copy(update={"source": spec.weights.file}), folder)
+        path = weights_path(spec, folder)
     try:
         extra = {} if from_hub else {"num_classes": len(spec.labels)}
         network = timm.create_model(spec.source, pretrained=from_hub, **extra, **spec.factory_args)
