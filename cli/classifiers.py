@@ -40,7 +40,9 @@ def list_(commercial_safe: bool, as_json: bool) -> None:
         return
     width = max(len(r.spec.id) for r in rows)
     for r in rows:
-        click.echo(f"{r.spec.id:<{width}}  {r.state:<8} {r.spec.title or r.spec.backend} ({r.spec.weights_licence})")
+        open_ = "; something is unsettled: see show" if r.spec.unsettled else ""
+        told_ = f"{r.spec.title or r.spec.backend} ({r.spec.weights_licence}{open_})"
+        click.echo(f"{r.spec.id:<{width}}  {r.state:<8} {told_}")
 
 
 @command.command("show")
