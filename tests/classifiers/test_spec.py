@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from morphsym.classifiers.spec import ARCFACE_TEMPLATE, parse_spec, read_specs
 from morphsym.errors import InputError
@@ -106,3 +110,12 @@ def test_yaml_files(tmp_path):
         read_specs(many)
     with pytest.raises(InputError, match="no classifier file"):
         read_specs(tmp_path / "none.yaml")
+
+
+def test_the_guide_s_specifications_are_valid():
+    """Every YAML block of docs/classifiers.md."""
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "classifiers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert parse_spec(yaml.safe_load(block)).label_emotions[1] == "happiness"

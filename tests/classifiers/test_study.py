@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import torch
+from click.testing import CliRunner
+from morphsym_cli import cli
 
 from morphsym.classifiers import Classifier, NoFaceFound, bundled, catalogue, load_classifier, with_margins
 
@@ -40,6 +43,28 @@ def test_every_picture_is_rendered_once(monkeypatch):
     assert len(before) == len(plans)
     assert set(table["classifier"]) == {c.spec.id for c in classifiers}
     assert len(table) == 8 * 7 * sum(len(r.names) for r in rendered)
+
+
+def test_crop_margins_repeat_the_study(tmp_path):
+    """``intervene --crop-margins`` and ``classify --crop-margins``: a classifier of its own for each factor."""
+    out = tmp_path / "results"
+    small = ["--sample", "1", "--expression", "happiness", "--side", "left", "--strength", "1", "--size", "96", "-q"]
+    names = ["--classifier", "mini_xception", "--crop-margins", "0.9,1,1.3"]
+    done = CliRunner().invoke(cli, ["intervene", *small, *names, "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(
+        cli, ["classify", str(out), "--classifier", "face_expression_net", "--crop-margins", "1.15", "-q"]
+    )
+    assert done.exit_code == 0, done.output
+    table = pd.concat([pd.read_parquet(p) for p in sorted((out / "predictions").glob("*.parquet"))])
+    assert set(table["classifier"]) == {
+        "mini_xception@0.9", "mini_xception", "mini_xception@1.3", "face_expression_net@1.15",
+    }  # fmt: skip
+    happy = table[table["label"] == "happy"].groupby("classifier")["logit"].apply(list)
+    assert happy["mini_xception@0.9"] != happy["mini_xception"]
+    bad = CliRunner().invoke(cli, ["intervene", *small, "--crop-margins", "0.9,9", "-o", str(tmp_path / "no")])
+    assert bad.exit_code == 2
+    assert "factors must lie between 0.5 and 2" in bad.output
 
 
 def test_a_detector_that_fails_is_recorded_as_its_own_outcome():
