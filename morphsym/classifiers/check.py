@@ -182,7 +182,10 @@ def _mirror(c: Classifier, images: Tensor, points: Tensor, rendered: Faces | Non
         changes.append((mirrored - c(x, at).softmax(1)).abs().amax(1))
     change = torch.cat(changes)
     verdict = "pass" if float(change.median()) < 0.5 else "warn"
-    return verdict, f"the mirror image moves probabilities by {change.mean():.3f} on average, {change.max():.3f} at most"
+    return (
+        verdict,
+        f"the mirror image moves probabilities by {change.mean():.3f} on average, {change.max():.3f} at most",
+    )
 
 
 def _colour(c: Classifier, images: Tensor, points: Tensor, p: Tensor) -> tuple[str, str]:
@@ -240,7 +243,9 @@ def _order(c: Classifier, faces: Faces) -> tuple[str, str]:
     moved = ", ".join(
         f"{c.spec.labels[columns[b]]} behaves like {emotions[r]}" for r, b in zip(rows, best, strict=True) if r != b
     )
-    text = f"{len(faces.images)} rendered faces: another order fits better (this one reaches {share:.2f} of it): {moved}"
+    text = (
+        f"{len(faces.images)} rendered faces: another order fits better (this one reaches {share:.2f} of it): {moved}"
+    )
     return ("warn" if share >= 0.7 else "fail"), text
 
 

@@ -1,7 +1,7 @@
 """Rendered smiles are happiness to real classifiers, on the bundled head and on ICT-FaceKit.
 
-Forty people here; ``python -m tests.benchmarks.bench_happiness`` prints it for 200. big-XCEPTION, which reads the bundled
-head's smile as neutral whatever the crop, is only there.
+The aim is 0.9 for 200 people, which ``python -m tests.benchmarks.bench_happiness`` prints. Here are forty, of whom 0.8
+must do: two standard errors (0.047 each) below the aim. big-XCEPTION, which misses it on the bundled head, is only there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def faces(request, shared_data):
 @pytest.mark.parametrize("name", ["mini_xception", "face_expression_net", "mini_xception_119"])
 def test_smiles_are_happiness(faces, shared_data, name):
     found = share(real(name, shared_data), *faces)
-    assert found >= 0.9, f"{name}: {found:.3f}"
+    assert found >= 0.8, f"{name}: {found:.3f}"
 
 
 @pytest.mark.shared
