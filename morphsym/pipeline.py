@@ -106,7 +106,7 @@ def analyze(results: Tables | str | Path, options: AnalysisOptions | None = None
     """Paired effects of tables, or of a results folder."""
     if not isinstance(results, Tables):
         stored = Results.open(results)
-        results = Tables(stored.conditions(), stored.predictions())
+        results = Tables(stored.conditions(), stored.predictions(categories=True))
     return analyze_tables(results.conditions, results.predictions, options or AnalysisOptions())
 
 
@@ -120,7 +120,7 @@ def analyze_results(
     say = step or (lambda text: None)
     results = Results.open(path)
     say("Reading the results")
-    tables = Tables(results.conditions(), results.predictions())
+    tables = Tables(results.conditions(), results.predictions(categories=True))
     say("Testing the paired differences")
     analysis = analyze(tables, options)
     say("Writing the report")

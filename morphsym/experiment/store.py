@@ -254,10 +254,20 @@ class Results:
             return pd.DataFrame({c: pd.Series(dtype="str") for c in FAILURE_COLUMNS})
         return _read_parquet(path, FAILURE_COLUMNS)
 
-    def predictions(self) -> pd.DataFrame:
-        """One row a condition × classifier × label, of all parts."""
-        frames = [_read_parquet(p, PREDICTION_COLUMNS) for p in self.parts()]
-        joined = pd.concat(frames, ignore_index=True)
+    def predictions(self, categories: bool = False) -> pd.DataFrame:
+        """One row a condition × classifier × label, of all parts.
+
+        With ``categories`` the columns of text are categorical, which takes a fraction of the memory.
+        """
+        if categories:
+            tables = [
+                _read_arrow(p, PREDICTION_COLUMNS, read_dictionary=list(PREDICTION_COLUMNS[:4])) for p in self.parts()
+            ]
+            whole = pa.concat_tables(tables).unify_dictionaries()
+            del tables
+            joined = whole.to_pandas(split_blocks=True, self_destruct=True)
+        else:
+            joined = pd.concat([_read_parquet(p, PREDICTION_COLUMNS) for p in self.parts()], ignore_index=True)
         expected = set(self.manifest.get("classifiers", {}))
         if missing := expected - set(joined["classifier"].unique()):
             raise StoreError(
@@ -339,13 +349,17 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _read_parquet(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    return _read_arrow(path, needed).to_pandas()
+
+
+def _read_arrow(path: Path, needed: tuple[str, ...], **options: Any) -> pa.Table:
     try:
-        frame = pd.read_parquet(_source(path))
+        table = read_table(path, **options)
     except Exception as e:  # pyarrow raises many kinds for a damaged file; all mean the same to the user
         raise StoreError(f"{path} cannot be read ({str(e).splitlines()[0]}); run the study again") from None
-    if missing := [c for c in needed if c not in frame.columns]:
+    if missing := [c for c in needed if c not in table.column_names]:
         raise StoreError(f"{path} lacks the column {missing[0]!r}; expected the output of morphsym intervene")
-    return frame
+    return table
 
 
 def same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

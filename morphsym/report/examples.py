@@ -135,6 +135,7 @@ def image_uri(image: np.ndarray, pixels: int = PIXELS, quality: int = 88) -> str
 def target_logits(conditions: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Centred logit of the unit's emotion: columns condition, classifier, value."""
     rows = predictions[predictions["condition"].isin(conditions["condition"])]
+    rows = rows.astype(dict.fromkeys(("condition", "classifier", "emotion"), object))  # the few rows as plain text
     mean = rows.groupby(["condition", "classifier"], sort=False)["logit"].transform("mean")
     rows = rows.assign(value=rows["logit"] - mean).merge(conditions[["condition", "expression"]], on="condition")
     rows = rows[rows["emotion"] == rows["expression"]]

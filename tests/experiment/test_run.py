@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from morphsym import faces
+from morphsym import faces, pipeline
+from morphsym.analysis import AnalysisOptions
 from morphsym.classifiers import load_classifier
 from morphsym.errors import ClassifierError, StoreError, UsageError
 from morphsym.experiment import run as runner
@@ -17,6 +18,7 @@ from morphsym.experiment.store import Results
 from morphsym.experiment.study import Study, Units, add_classifiers, run_study
 from morphsym.experiment.units import FailedUnit, sampled_units
 from morphsym.intervention import Design, unit_conditions
+from morphsym.report.examples import target_logits
 
 DESIGN = Design(sides=("left", "right"), strengths=(0.0, 1.0))
 STUDY = Study(sample=2, expressions=("happiness", "surprise"), design=DESIGN, classifiers=("mini_xception",), size=96)
@@ -47,6 +49,23 @@ def test_rows(done):
     assert manifest["counts"]["subjects"] == 2
     assert manifest["spec"]["resolved"]["design"]["strengths"] == [0.0, 1.0]
     assert Study.from_dict(manifest["spec"]["resolved"]) == dataclasses.replace(STUDY)
+
+
+def test_the_analysis_reads_categories_as_it_reads_text(done):
+    slim, text = done.predictions(categories=True), done.predictions()
+    assert all(isinstance(slim[c].dtype, pd.CategoricalDtype) for c in ("condition", "classifier", "label", "emotion"))
+    for name in text:
+        assert slim[name].tolist() == text[name].tolist()
+    assert slim.memory_usage(deep=True).sum() < 0.6 * text.memory_usage(deep=True).sum()
+    few = AnalysisOptions(permutations=99, bootstrap=99)
+    analyses = [pipeline.analyze(pipeline.Tables(done.conditions(), p), few) for p in (slim, text)]
+    pd.testing.assert_frame_equal(analyses[0].effects, analyses[1].effects, check_exact=True)
+    pd.testing.assert_frame_equal(
+        *(
+            target_logits(done.conditions(), p).reset_index(drop=True).astype({"classifier": object})
+            for p in (slim, text)
+        )
+    )
 
 
 def target(done, arm, side="none", strength=0.0):

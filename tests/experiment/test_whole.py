@@ -105,7 +105,7 @@ def texts(path):
 
 
 def test_an_anonymous_study_names_nobody(folder):
-    study = spec.load(folder / "study.yaml", ["anonymous=true"])
+    study = spec.load(folder / "study.yaml", ["anonymous=true", "people=null"])
     given = {"file": "eileen.yaml", "set": ["photos.paths=[photos/eileen.png]"], **study.model_dump()}
     results, _, report = whole.run_file(study, folder, folder / "nameless", given=given)
     assert report.is_file()
