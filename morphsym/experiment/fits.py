@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import faces, fitting
 from ..errors import StoreError
+from ..fitting.fit import Names
 from . import engines, locks
 from .atomic import ensure_folder, write_text
 from .run import one_thread
@@ -74,7 +75,8 @@ def fit_photos(
             write_text(parts / REQUEST, json.dumps(request, indent=2) + "\n")
         (where / "fits.csv").unlink(missing_ok=True)  # of a request that this one replaces
         names = tuple(str(p.absolute()) for p in photos)
-        per = len(names) if options.get("same_person") else PHOTOS_PER_PART
+        # what belongs together is solved together: photos of one person, frames of one video
+        per = len(names) if options.get("same_person") or options.get("fps") else PHOTOS_PER_PART
         recipe = FitRecipe(names, model, tuple(options.items()), str(where), per)
         count = -(-len(names) // per)
 
@@ -98,7 +100,12 @@ def fit_photos(
 def _join(where: Path, count: int) -> list[Any]:
     """The parts as one folder of fits; overlays are moved, not drawn again."""
     found = [(k, f) for k in range(count) for f in fitting.load_fits(_part(where, k))]
-    stored = fitting.save_fits(where, [f for _, f in found], overlays=False)
+    names, subjects = Names(), dict[tuple[int, str], str]()
+    for k, f in found:  # two videos of the same name in different parts are two people
+        if f.subject and (k, f.subject) not in subjects:
+            subjects[k, f.subject] = names.unique(f.subject)
+    fits = [replace(f, subject=subjects[k, f.subject]) if f.subject else f for k, f in found]
+    stored = fitting.save_fits(where, fits, overlays=False)
     for (k, old), new in zip(found, stored, strict=True):
         drawn = _part(where, k) / f"{old.name}.png"
         if drawn.is_file():

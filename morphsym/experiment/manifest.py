@@ -87,6 +87,10 @@ def fits_sha256(fits: Sequence[FaceFit]) -> str:
             f.yaw,
             f.pitch,
             f.roll,
+            f.subject,
+            f.frame,
+            f.time,
+            sorted((f.measures or {}).items()),
         )
         found.update(json.dumps([str(x) for x in plain]).encode())
         for array in (f.identity, f.expression, f.K, f.R, f.t, f.landmarks):

@@ -42,7 +42,7 @@ class _Section(BaseModel):
 
 
 class Photos(_Section):
-    """Photos that are fitted first. Give these or `fits`, not both."""
+    """Photos and videos that are fitted first. Give these or `fits`, not both."""
 
     paths: list[str] = Field(min_length=1, description="Pictures, or folders of pictures, relative to this file.")
     detector: Literal["mediapipe", "face-alignment"] = Field(default="mediapipe", description="Landmark detector.")
@@ -57,6 +57,11 @@ class Photos(_Section):
     symmetrize: bool = Field(
         default=False, description="Average the expression over both sides, for a person who is asymmetric already."
     )
+    frame_step: int = Field(default=1, ge=1, description="Every so many-th frame of a video.")
+    fps: float | None = Field(
+        default=None, gt=0, description="The photos of a folder are a video's frames, so many a second."
+    )
+    smooth: float = Field(default=0.0, ge=0, description="Smooth the expression in a video over so many seconds.")
     fits: str = Field(default="fits", description="Folder that the fits are written to, relative to this file.")
 
 
@@ -374,6 +379,7 @@ _OFF = (
     "photos",
     "fits",
     "landmarks",
+    "fps",
     "primary_strength",
     "primary_region",
     "address",

@@ -33,26 +33,38 @@ def sources(photos: Sequence[Any], frame_step: int = 1, fps: float | None = None
     ``fps``: the photos of each folder are the frames of one video, ``fps`` of them a second, in the order given.
     """
     folders: dict[Path, list[int]] = {}
+    subjects: dict[Path, str] = {}
+
+    def subject(of: Path, name: str) -> str:
+        """``name``, once: anna/smile.mp4 and ben/smile.mp4 are two people."""
+        if of not in subjects:
+            taken, count = {s.casefold() for s in subjects.values()}, 1
+            subjects[of] = name
+            while subjects[of].casefold() in taken:
+                count += 1
+                subjects[of] = f"{name}-{count}"
+        return subjects[of]
+
     for i, given in enumerate(photos):
         path = given.path if isinstance(given, Photo) else str(given) if isinstance(given, (str, Path)) else ""
         if path and not isinstance(given, Photo) and video.is_video(path):
-            yield from _frames(Path(path), i, frame_step)
+            yield from _frames(Path(path), i, frame_step, subject(Path(path).absolute(), Path(path).stem))
         elif fps is not None:
             folder = Path(path).absolute().parent if path else Path()
             seen = folders.setdefault(folder, [i, 0])
             index, seen[1] = seen[1], seen[1] + 1
             if index % frame_step == 0:
-                yield Source(given, i, path, folder.name or "frames", seen[0], index, index / fps)
+                yield Source(given, i, path, subject(folder, folder.name or "frames"), seen[0], index, index / fps)
         else:
             yield Source(given, i, path)
 
 
-def _frames(path: Path, item: int, step: int) -> Iterator[Source]:
+def _frames(path: Path, item: int, step: int, subject: str) -> Iterator[Source]:
     try:
         for f in video.frames(path, step):
-            yield Source(f.photo, item, str(path), path.stem, item, f.index, f.time)
+            yield Source(f.photo, item, str(path), subject, item, f.index, f.time)
     except InputError as e:  # no video, or one that ends early: a row of its own, and the others go on
-        yield Source(e, item, str(path), path.stem, item)
+        yield Source(e, item, str(path), subject, item)
 
 
 def count(photos: Sequence[Any], frame_step: int = 1) -> int:

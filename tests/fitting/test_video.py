@@ -22,6 +22,7 @@ from morphsym.fitting.priors import expression_prior
 from morphsym.fitting.quality import sigma68
 from morphsym.fitting.smoothing import _solve_chain, smooth
 from morphsym.fitting.solver import Problem, solve
+from morphsym.fitting.sources import sources
 from morphsym.rendering import portrait_camera, project
 from morphsym.types import FaceFit
 
@@ -50,6 +51,17 @@ def pictures(count: int = FRAMES) -> list[np.ndarray]:
         f[:40, :40] = (220, 20, 20)
         out.append(f)
     return out
+
+
+def test_two_videos_of_one_name_are_two_people(clip: Path, tmp_path: Path) -> None:
+    """patients/anna/smile.mp4 and patients/ben/smile.mp4: units of one subject would be taken for dependent."""
+    for name in ("anna", "ben"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "smile.mp4").write_bytes(clip.read_bytes())
+    found = list(sources([tmp_path / n / "smile.mp4" for n in ("anna", "ben", "anna")], frame_step=12))
+    assert [s.subject for s in found] == ["smile"] * 2 + ["smile-2"] * 2 + ["smile"] * 2
+    frames = [tmp_path / n / "frames" / f"{k}.png" for n in ("anna", "ben") for k in range(2)]
+    assert [s.subject for s in sources(frames, fps=10)] == ["frames", "frames", "frames-2", "frames-2"]
 
 
 @pytest.fixture(scope="module")
