@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
-from ..errors import UsageError
+from ..errors import ClassifierError, UsageError
 from ..resources import asset, home, sha256
 from .adapters import build_network
 from .adapters.files import has_file, weights_path
+from .adapters.torch_module import state_sha256
 from .base import Classifier
 from .spec import ClassifierSpec, read_specs
 
@@ -107,7 +109,9 @@ def find_spec(name: str) -> tuple[ClassifierSpec, Path | None]:
 
 
 def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: bool = False) -> Classifier:
-    """The classifier ``name``, ready to run on ``device``. Its spec's ``sha256`` is that of the weights that were read.
+    """The classifier ``name``, ready to run on ``device``. Its spec's ``sha256`` is that of the weights that were read:
+
+    of their file, or, where there is none on this machine, of the parameters (:func:`state_sha256`).
 
     ``trust`` (or ``classifiers add --trust`` before) allows what runs somebody else's code on loading: pickles.
     :class:`UsageError` for an unknown name; :class:`ClassifierError` or
@@ -116,6 +120,15 @@ def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: boo
     spec, folder = find_spec(name)
     trust = trust or (not name.endswith((".yaml", ".yml")) and trust_marker(name).is_file())
     network = build_network(spec, torch.device(device), folder, trust)
-    if spec.sha256 is None and has_file(spec):  # so that a study's manifest says which weights ran
-        spec = spec.model_copy(update={"sha256": sha256(weights_path(spec, folder))})
-    return Classifier(spec, network, device)
+    if has_file(spec):
+        found = spec.sha256 or sha256(weights_path(spec, folder))
+    else:  # of a hub's or a callable's numbers; an endpoint has none to look at
+        module = network if isinstance(network, nn.Module) else getattr(network, "model", None)
+        found = state_sha256(module) if isinstance(module, nn.Module) else spec.sha256
+    if spec.sha256 is not None and found != spec.sha256:
+        raise ClassifierError(
+            f"classifier {spec.id}: its parameters have sha256 {str(found)[:12]}…, expected {spec.sha256[:12]}…; "
+            "the publisher has changed them"
+        )
+    # so that a study's manifest says which weights ran
+    return Classifier(spec.model_copy(update={"sha256": found}), network, device)

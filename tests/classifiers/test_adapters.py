@@ -21,7 +21,8 @@ from torch import nn
 from morphsym.classifiers import Classifier, NoFaceFound, catalogue, load_classifier, parse_spec, probabilities
 from morphsym.classifiers.adapters import build_network
 from morphsym.classifiers.adapters.keras_hdf5 import read_keras
-from morphsym.classifiers.adapters.transformers_model import labels_of, spec_from_folder
+from morphsym.classifiers.adapters.torch_module import state_sha256
+from morphsym.classifiers.adapters.transformers_model import _place, labels_of, spec_from_folder
 from morphsym.classifiers.preprocess import normalise
 from morphsym.errors import ClassifierError, InputError, MissingDependencyError
 
@@ -486,6 +487,28 @@ def test_transformers_folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ClassifierError, match="label2id and config.id2label disagree"):
         build_network(spec, CPU)
+
+
+def test_transformers_weights_are_named_in_the_study(tmp_path, monkeypatch):
+    """No file of ours holds a hub's weights: the parameters themselves are hashed, and another stated hash is refused."""
+    monkeypatch.setenv("MORPHSYM_HOME", str(tmp_path / "home"))
+    model = vit(tmp_path / "vit")
+    text = f"id: v\nbackend: transformers\nsource: {tmp_path / 'vit'}\nlabels: [happy, sad]\ninput_size: 32\n"
+    (tmp_path / "v.yaml").write_text(text)
+    first = load_classifier(str(tmp_path / "v.yaml")).spec.sha256
+    assert first == state_sha256(model)
+    (tmp_path / "v.yaml").write_text(text + f"sha256: {first}\n")
+    load_classifier(str(tmp_path / "v.yaml"))
+    with torch.no_grad():
+        model.classifier.bias[0] += 1e-3
+    model.save_pretrained(tmp_path / "vit")
+    with pytest.raises(ClassifierError, match="parameters have sha256 .*; the publisher has changed them"):
+        load_classifier(str(tmp_path / "v.yaml"))
+
+
+def test_transformers_revisions():
+    assert _place("owner/name", None) == ("owner/name", "main")
+    assert _place("owner/name@4f96cb7", None) == ("owner/name", "4f96cb7")
 
 
 def test_transformers_pickles_need_trust(tmp_path):

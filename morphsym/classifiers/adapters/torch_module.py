@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -135,6 +136,15 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], who: str) -> Non
             parts.append(f"{len(wrong)} of another shape ({k}: {tuple(state[k].shape)}, not {tuple(own[k].shape)})")
         raise ClassifierError(f"{who}: the weights do not fit the network: {', '.join(parts)}")
     network.load_state_dict({**{k: own[k] for k in tracked}, **state})
+
+
+def state_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of the state dict: which numbers ran, whatever file they were in."""
+    found = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust: bool) -> Network:

@@ -56,13 +56,16 @@ class TransformersNetwork:
 
 
 def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust: bool) -> Network:
-    """``source`` is a folder, or ``owner/name`` on the hub. Safetensors only, and no remote code, unless ``trust``."""
+    """``source`` is a folder, or ``owner/name`` or ``owner/name@revision`` on the hub.
+
+    Safetensors only, unless ``trust``; never remote code.
+    """
     who = f"classifier {spec.id}"
     transformers = _transformers(who)
-    source = _place(spec.source, folder)
+    source, revision = _place(spec.source, folder)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-        raw = _raw_config(transformers, source)
+        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        raw = _raw_config(transformers, source, revision)
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         raise ClassifierError(f"{who}: no usable config at {source} ({type(error).__name__}: {text})") from error
@@ -75,6 +78,7 @@ def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust:
         model, report = transformers.AutoModelForImageClassification.from_pretrained(
             source,
             config=config,
+            revision=revision,
             use_safetensors=None if trust else True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -93,22 +97,20 @@ def load(spec: ClassifierSpec, device: torch.device, folder: Path | None, trust:
     return TransformersNetwork(model.to(device).eval().requires_grad_(False))
 
 
-def _place(source: str, folder: Path | None) -> str:
-    """A folder as given or beside the YAML file; otherwise the hub's name."""
+def _place(source: str, folder: Path | None) -> tuple[str, str]:
+    """(a folder as given or beside the YAML file, otherwise the hub's name; revision)."""
     for base in (Path(), folder):
         if base is not None and (base / source / "config.json").is_file():
-            return str(base / source)
-    return source
+            return str(base / source), "main"
+    name, _, revision = source.partition("@")
+    return name, revision or "main"
 
 
-def _raw_config(transformers: Any, source: str) -> dict[str, Any]:
+def _raw_config(transformers: Any, source: str, revision: str) -> dict[str, Any]:
     """``config.json`` as written: the config object repairs contradictions that must be seen."""
     local = Path(source) / "config.json"
-    if local.is_file():
-        data: dict[str, Any] = json.loads(local.read_text(encoding="utf-8"))
-        return data
-    path = transformers.utils.cached_file(source, "config.json")
-    data = json.loads(Path(path).read_text(encoding="utf-8"))
+    path = local if local.is_file() else Path(transformers.utils.cached_file(source, "config.json", revision=revision))
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
 
 
