@@ -121,7 +121,7 @@ def load_classifier(name: str, device: torch.device | str = "cpu", *, trust: boo
     trust = trust or (not name.endswith((".yaml", ".yml")) and trust_marker(name).is_file())
     network = build_network(spec, torch.device(device), folder, trust)
     if has_file(spec):
-        found = spec.sha256 or sha256(weights_path(spec, folder))
+        found: str | None = spec.sha256 or sha256(weights_path(spec, folder))
     else:  # of a hub's or a callable's numbers; an endpoint has none to look at
         module = network if isinstance(network, nn.Module) else getattr(network, "model", None)
         found = state_sha256(module) if isinstance(module, nn.Module) else spec.sha256
