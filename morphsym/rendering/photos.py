@@ -157,7 +157,14 @@ class PhotoScene:
         focal = float(camera.K[0, 0, 0] + camera.K[0, 1, 1]) / 2
         seen = self._photo_layer == kernels.FACE
         self.pixels_per_cm = focal / float(np.median(self._photo_depth[seen]))
-        self._outside = {side: self._outside_reach(side) for side in ("left", "right", "both")}
+        beyond = {side: self._beyond(side) for side in ("left", "right", "both")}
+        self._outside = {side: share > 1 for side, share in beyond.items()}
+        # The continuation beside known skin ends, softly, two pixels before what an edit must leave alone.
+        slack = 2 / (3 * REACH_MOUTH * self.pixels_per_cm + 2)
+        self._taper = {
+            side: np.clip((1 - slack - share) / 0.3, 0, 1).astype(np.float32)[..., None]
+            for side, share in beyond.items()
+        }
         self._fill = photo_fill.Filler(model, self._layers, self)
         self._lids = photo_lids.Lids(self._layers.faces, self._fill.albedo, self)
 
@@ -213,25 +220,28 @@ class PhotoScene:
         pixels, _ = self._project(vertices + self.offset)
         shift = np.ascontiguousarray(self._fitted_pixels[None] - pixels, dtype=np.float32)
         images = np.empty((batch, 3, height, width), np.float32)
-        run(self._compose, [(triangle[b], barycentric[b], shift[b], images[b]) for b in range(batch)])
+        sides = self._sides(vertices)
+        run(self._compose, [(triangle[b], barycentric[b], shift[b], sides[b], images[b]) for b in range(batch)])
         coverage = (triangle >= 0).mean((1, 2)).astype(np.float32)
         for b in range(batch):
             if not (coverage[b] > 0 and np.isfinite(images[b]).all()):
                 raise RenderError(f"image {b} of the photo's counterfactuals shows no face or is not finite")
         return images, coverage
 
-    def _compose(self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray, image: np.ndarray) -> None:
+    def _compose(
+        self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray, side: str, image: np.ndarray
+    ) -> None:
         """One counterfactual into ``image`` (3, H, W)."""
         if not np.abs(shift).max() >= LEAST:
             image[:] = self.photo.transpose(2, 0, 1)
             return
-        field, layer, hidden = self.warp(triangle, barycentric, shift)
+        field, layer, hidden = self.warp(triangle, barycentric, shift, side)
         kernels.resample(self.photo, field, np.float32(LEAST), image)
         self._lids.apply(triangle, barycentric, layer, field, image)
         self._fill.apply(triangle, barycentric, layer, hidden, image)
 
     def warp(
-        self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray
+        self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray, side: str = "both"
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The displacement (H, W, 2) of every pixel, px, the layers (H, W), and where skin shows that the photo hides."""
         shape = triangle.shape
@@ -248,22 +258,27 @@ class PhotoScene:
         kernels.relax(extended, known, SWEEPS)
         radii = [max(1, round(reach * self.pixels_per_cm)) for reach in (REACH_OUT, REACH_EYE, REACH_MOUTH)]
         kernels.extend(own, layer, known, new, extended, *radii)
+        # Skin that is known keeps what the mesh says even there: a model that moves the other half is to be found out.
+        extended *= np.where(known[..., None] > 0, np.float32(1), self._taper[side])
         kernels.smooth(extended, field)
         return field, layer, (new > 0) & (layer == kernels.FACE)
 
-    def _outside_reach(self, side: str) -> np.ndarray:
-        """(H, W) bool: pixels that an edit of ``side`` must leave alone, whatever its strength."""
+    def _beyond(self, side: str) -> np.ndarray:
+        """(H, W): how far a pixel is from what an edit of ``side`` moves, over the reach of the warp there.
+
+        Above 1 lie the pixels that the edit must leave alone, whatever its strength.
+        """
         left = np.asarray(self.model.hemiface_left)
         weight = {"left": left, "right": 1 - left, "both": np.ones_like(left)}[side]
         touched = weight[self._layers.faces].max(1) > 0.01
         face = self._photo_layer >= kernels.FACE
         edited = face & touched[np.maximum(self._photo_triangle, 0)]
         if not edited.any():
-            return np.ones_like(edited)
+            return np.full(edited.shape, np.inf, np.float32)
         distance = distance_transform_edt(~edited)
         reach = 3 * REACH_OUT * self.pixels_per_cm + 4  # the blur's support, and the outline's own movement
         inner = 3 * REACH_MOUTH * self.pixels_per_cm + 2
-        return np.where(self._photo_layer == kernels.FACE, distance > inner, distance > reach)
+        return (distance / np.where(self._photo_layer == kernels.FACE, inner, reach)).astype(np.float32)
 
     def _sides(self, vertices: Tensor) -> list[str]:
         """Which half each edit moves: 'left', 'right' or 'both'."""
