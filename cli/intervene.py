@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from . import options
-from .progress import bars, say, warnings_at_the_end
+from .progress import bars, say, tell_plan, warnings_at_the_end
 
 
 @click.command("intervene")
@@ -18,10 +18,17 @@ from .progress import bars, say, warnings_at_the_end
     type=click.Path(path_type=Path),
     help="Folder of fitted photos, from morphsym fit.  [default: fits, unless --sample is given]",
 )
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE.CSV",
+    help="About the photos: a column photo, and subject, cohort (healthy, patient), expression or any other.",
+)
 @click.option("--sample", type=click.IntRange(0), default=0, metavar="N", help="Sample N synthetic people.")
 @options.side
 @options.strength
 @options.region
+@options.clinical
 @click.option(
     "--include",
     default="",
@@ -35,6 +42,25 @@ from .progress import bars, say, warnings_at_the_end
     show_default=True,
     help="By what the symmetric control is matched to the one-sided weakness.",
 )
+@click.option(
+    "--matched-sensitivity",
+    is_flag=True,
+    help="Render the controls by the other two rules too, at the largest strength.",
+)
+@click.option(
+    "--placebo",
+    is_flag=True,
+    help="Add a control that keeps symmetry and emotion: a head turn that moves the skin as far as the weakness does.",
+)
+@click.option(
+    "--rest-droop",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="[0-1]",
+    help="Add an arm in which the weak side also droops at rest, by this share of a full droop.",
+)
+@options.sweeps
 @options.expression
 @options.classifier
 @options.crop_margins
@@ -50,6 +76,7 @@ from .progress import bars, say, warnings_at_the_end
 @options.workers
 @options.address
 @options.anonymous
+@click.option("--dry-run", is_flag=True, help="Count the pictures and time the first of them; write nothing.")
 @options.save_images
 @options.resume
 @options.overwrite
@@ -59,12 +86,21 @@ from .progress import bars, say, warnings_at_the_end
 def command(
     ctx: click.Context,
     fits: Path | None,
+    labels: Path | None,
     sample: int,
     sides: tuple[str, ...],
     strengths: tuple[float, ...],
     regions: tuple[str, ...],
+    clinical: tuple[str, ...],
     include: str,
     matched_by: str,
+    matched_sensitivity: bool,
+    placebo: bool,
+    rest_droop: float,
+    sweep_yaw: tuple[float, ...],
+    sweep_pitch: tuple[float, ...],
+    sweep_light: tuple[str, ...],
+    sweep_skin: tuple[str, ...],
     expressions: tuple[str, ...],
     classifiers: tuple[str, ...],
     crop_margins: tuple[float, ...],
@@ -80,6 +116,7 @@ def command(
     workers: int | None,
     address: str | None,
     anonymous: bool,
+    dry_run: bool,
     save_images: bool,
     resume: bool,
     overwrite: bool,
@@ -95,17 +132,24 @@ def command(
     \b
     morphsym intervene --side left --strength 0.5
     morphsym intervene --sample 50 --expression happiness -o smiles/
+    morphsym intervene --sample 50 --clinical house-brackmann-4 --placebo
+    morphsym intervene --sample 50 --sweep-yaw -20,0,20 --sweep-light left,right --dry-run
     """
     if fits is None and sample == 0:
         fits = Path("fits")
     given = {k: v for k, v in ctx.params.items() if ctx.get_parameter_source(k) != click.core.ParameterSource.DEFAULT}
     from morphsym.experiment import study as studies
-    from morphsym.intervention import Design
+    from morphsym.intervention import DEFAULT_ARMS, Design
 
     chosen: dict[str, Any] = {"include": tuple(x.strip() for x in include.split(",") if x.strip())}
     for name, value in (("sides", sides), ("strengths", strengths), ("regions", regions)):
         if value:
             chosen[name] = value
+    if clinical:
+        chosen |= {"clinical": clinical, "regions": regions}
+    if placebo:
+        chosen["arms"] = (*DEFAULT_ARMS, "placebo")
+    chosen |= {"yaw": sweep_yaw, "pitch": sweep_pitch, "light": sweep_light, "skin": sweep_skin}
     more: dict[str, Any] = {}
     if expressions:
         more["expressions"] = expressions
@@ -117,15 +161,21 @@ def command(
         model=model,
         fits=str(fits) if fits else None,
         sample=sample,
-        design=Design(matched_by=matched_by, **chosen),
+        design=Design(matched_by=matched_by, matched_sensitivity=matched_sensitivity, rest_droop=rest_droop, **chosen),
         renderer=renderer,
         device=device,
         seed=seed,
         size=size,
         photo_size=photo_size,
         anonymous=anonymous,
+        labels=str(labels) if labels else None,
         **more,
     )
+    if dry_run:
+        from morphsym.experiment.whole import plan_study
+
+        tell_plan(plan_study(study, workers), engine or "local", as_json)
+        return
     with warnings_at_the_end(quiet):
         results = studies.run_study(
             study,

@@ -59,6 +59,37 @@ region = click.option(
     multiple=True,
     help="Which muscles the weakness reaches; may be repeated.  [default: all]",
 )
+clinical = click.option(
+    "--clinical",
+    multiple=True,
+    metavar="PATTERN",
+    help="A clinical pattern in place of a region: house-brackmann-1 to -6, temporal, zygomatic, buccal or "
+    "marginal-mandibular; the strength is its share. May be repeated.",
+)
+
+
+def _listed(kind: type) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...]]:
+    def split(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(x.strip()) for x in (value or "").split(",") if x.strip())
+        except ValueError:
+            raise click.BadParameter(f"expected numbers such as -20,0,20; got {value!r}") from None
+
+    return split
+
+
+def sweeps(command: F) -> F:
+    """``--sweep-yaw``, ``--sweep-pitch``, ``--sweep-light`` and ``--sweep-skin``."""
+    for name, kind, sign, text in (
+        ("skin", str, "II,IV,VI", "Make every sampled person in these skin types, all else equal."),
+        ("light", str, "front,left,right,above,soft", "Make every sampled person in these lights, all else equal."),
+        ("pitch", float, "DEGREES,…", "Make every sampled person look up (positive) or down, all else equal."),
+        ("yaw", float, "DEGREES,…", "Make every sampled person in these turns of the head, all else equal."),
+    ):
+        command = click.option(f"--sweep-{name}", callback=_listed(kind), metavar=sign, help=text)(command)
+    return command
+
+
 expression = click.option(
     "--expression",
     "expressions",

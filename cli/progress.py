@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -98,3 +99,29 @@ def steps(quiet: bool) -> Iterator[Callable[[str], Any]]:
     finally:
         if progress is not None:
             progress.close()
+
+
+def tell_plan(plan: Any, engine: str, as_json: bool) -> None:
+    """What a dry run found."""
+    if as_json:
+        click.echo(json.dumps(vars(plan) | {"engine": engine}))
+        return
+    click.echo(f"{plan.images} pictures of {plan.units} units, {plan.classifiers} classifiers, {plan.shards} shards")
+    if plan.photos_to_fit:
+        click.echo(f"{plan.photos_to_fit} photos are to be fitted first (about a second each, with a detector)")
+    if plan.seconds is None:
+        click.echo("the time is not known before photos are fitted")
+        return
+    click.echo(
+        f"about {_duration(plan.seconds)} with {plan.workers} workers here "
+        f"({1000 * plan.seconds_per_image:.1f} ms a picture and worker, measured just now)"
+    )
+    click.echo(f"about {plan.bytes / 1e6:.1f} MB of tables")
+    click.echo(f"renderer {plan.renderer}")
+    click.echo(plan.memory)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

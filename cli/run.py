@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from . import options
-from .progress import bars, say, steps, warnings_at_the_end
+from .progress import bars, say, steps, tell_plan, warnings_at_the_end
 
 
 @click.command("run")
@@ -68,7 +68,7 @@ def command(
     spec = specs.load(study, overrides + more)
     folder = study.resolve().parent
     if dry_run:
-        _tell(whole.plan(spec, folder, workers, memory), spec.run.engine if engine is None else engine, as_json)
+        tell_plan(whole.plan(spec, folder, workers, memory), spec.run.engine if engine is None else engine, as_json)
         return
     with _told(quiet, as_json), steps(quiet or as_json) as step:
         results, analysis, report = whole.run_file(
@@ -87,6 +87,10 @@ def command(
             bar=_json_lines if as_json else bars(quiet),
             step=(lambda text: _line("step", text=text)) if as_json else step,
         )
+    if analysis is not None:
+        from morphsym.analysis import require_manipulation
+
+        require_manipulation(analysis.checks)
     counts = results.manifest["counts"]
     if as_json:
         _line("done", results=str(results.path), report=str(report) if report else None, **counts)
@@ -105,32 +109,6 @@ def command(
         click.echo(answer_table(analysis))
     if report is not None:
         say(f"report: {report}", quiet)
-
-
-def _tell(plan: Any, engine: str, as_json: bool) -> None:
-    """What a dry run found."""
-    if as_json:
-        click.echo(json.dumps(vars(plan) | {"engine": engine}))
-        return
-    click.echo(f"{plan.images} pictures of {plan.units} units, {plan.classifiers} classifiers, {plan.shards} shards")
-    if plan.photos_to_fit:
-        click.echo(f"{plan.photos_to_fit} photos are to be fitted first (about a second each, with a detector)")
-    if plan.seconds is None:
-        click.echo("the time is not known before photos are fitted")
-        return
-    click.echo(
-        f"about {_duration(plan.seconds)} with {plan.workers} workers here "
-        f"({1000 * plan.seconds_per_image:.1f} ms a picture and worker, measured just now)"
-    )
-    click.echo(f"about {plan.bytes / 1e6:.1f} MB of tables")
-    click.echo(f"renderer {plan.renderer}")
-    click.echo(plan.memory)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _line(event: str, **values: Any) -> None:

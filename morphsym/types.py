@@ -26,7 +26,9 @@ REGIONS = ("all", "brow", "eye", "nose", "cheek", "mouth")
 NERVES = ("facial", "jaw", "gaze", "tongue")
 """Which muscles move a shape. An intervention reaches ``facial`` unless others are asked for."""
 
-ARMS = ("original", "baseline", "null", "unilateral", "matched", "mirrored_baseline", "mirrored_unilateral")
+ARMS = ("original", "baseline", "null", "unilateral", "matched", "mirrored_baseline", "mirrored_unilateral",
+        "placebo", "unilateral_droop", "matched_mesh", "matched_coefficients", "matched_landmarks")  # fmt: skip
+"""The first seven are rendered unless told otherwise; the others are asked for. See :class:`intervention.Design`."""
 
 Side = Literal["left", "right", "both"]
 Source = Literal["photo", "sampled"]
@@ -200,8 +202,9 @@ class Unit:
 class Condition:
     """Unit × arm × side × strength × region: one image. ``side`` is 'none' and ``strength`` 0 where nothing is edited.
 
-    A ``matched`` or ``mirrored_unilateral`` condition carries the side, strength and region of the ``unilateral`` it
-    belongs to, so that pairs are joined by equality.
+    A ``matched``, ``mirrored_unilateral``, ``placebo`` or ``unilateral_droop`` condition carries the side, strength and
+    region of the ``unilateral`` it belongs to, so that pairs are joined by equality. ``region`` may be the name of a
+    clinical pattern.
     """
 
     condition: str  # unique: '<unit>/<arm>/<side>/<strength>/<region>'

@@ -94,7 +94,7 @@ def unnamed(photos: Sequence[str]) -> AbstractContextManager[None]:
     return warned.rewriting(lambda text: hide(text, photos))
 
 
-_SECRET = ("paths", "landmarks", "fits", "file")
+_SECRET = ("paths", "landmarks", "fits", "file", "labels")
 
 
 def given(values: Any, secret: bool = False) -> Any:
@@ -110,7 +110,7 @@ def given(values: Any, secret: bool = False) -> Any:
 
 def _override(text: str) -> str:
     key, _, value = text.partition("=")
-    return f"{key}={alias(value)}" if key.startswith(("photos", "fits")) else text
+    return f"{key}={alias(value)}" if key.startswith(("photos", "fits", "labels")) else text
 
 
 def put_away(folder: str) -> str:

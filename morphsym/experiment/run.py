@@ -249,7 +249,8 @@ def rows(rendered: Rendered | FailedUnit, paths: dict[int, str] | None = None) -
     """The rows of one unit: one a condition. ``paths`` are its kept pictures by index of the condition."""
     if isinstance(rendered, FailedUnit):
         return failed_rows(rendered)
-    return condition_rows(rendered.plan, rendered.reasons, rendered.coverage, rendered.leak, paths or {})
+    names = ("coverage", "leak", "mirror_ssim", "image_change")
+    return condition_rows(rendered.plan, rendered.reasons, {k: getattr(rendered, k) for k in names}, paths or {})
 
 
 def join(units: Sequence[Columns]) -> pd.DataFrame:

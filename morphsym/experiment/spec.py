@@ -18,10 +18,10 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..analysis import AnalysisOptions
+from ..analysis import SESOI, AnalysisOptions
 from ..errors import InputError, UsageError
-from ..intervention import Design
-from ..intervention.design import DEFAULT_ARMS
+from ..intervention import Design, clinical_presets
+from ..intervention.design import DEFAULT_ARMS, MOST_TURN
 from .study import Study
 from .units import PHOTO_SIZE, PORTRAIT_SIZE, SAMPLED_EMOTIONS
 
@@ -29,7 +29,13 @@ Emotion = Literal["anger", "contempt", "disgust", "fear", "happiness", "neutral"
 Side = Literal["left", "right", "both"]
 Region = Literal["all", "brow", "eye", "nose", "cheek", "mouth"]
 Nerve = Literal["jaw", "gaze", "tongue"]
-Arm = Literal["original", "baseline", "null", "unilateral", "matched", "mirrored_baseline", "mirrored_unilateral"]
+Arm = Literal[
+    "original", "baseline", "null", "unilateral", "matched", "mirrored_baseline", "mirrored_unilateral", "placebo",
+    "unilateral_droop", "matched_mesh", "matched_coefficients", "matched_landmarks",
+]  # fmt: skip
+Light = Literal["front", "left", "right", "above", "soft"]
+Skin = Literal["I", "II", "III", "IV", "V", "VI"]
+Angle = typing.Annotated[float, Field(ge=-MOST_TURN, le=MOST_TURN)]
 Strength = typing.Annotated[float, Field(ge=0, le=1)]
 
 
@@ -85,7 +91,11 @@ class Interventions(_Section):
         min_length=1,
         description="How much of the side's expression is taken away, 0 to 1.",
     )
-    regions: list[Region] = Field(default=["all"], min_length=1, description="Which muscles the weakness reaches.")
+    regions: list[Region] = Field(default=["all"], description="Which muscles the weakness reaches.")
+    clinical: list[str] = Field(
+        default=[],
+        description="Clinical patterns beside the regions: house-brackmann-1 to -6, or a branch; strength is their share.",
+    )
     include: list[Nerve] = Field(default=[], description="Muscles of other nerves that it reaches too.")
     arms: list[Arm] = Field(
         default=_listed(DEFAULT_ARMS), min_length=1, description="Versions of a unit that are rendered."
@@ -93,6 +103,25 @@ class Interventions(_Section):
     matched_by: Literal["mesh", "coefficients", "landmarks"] = Field(
         default="mesh", description="By what the symmetric control is matched to the one-sided weakness."
     )
+    matched_sensitivity: bool = Field(
+        default=False, description="The controls by the other two rules too, at the largest strength."
+    )
+    placebo: bool = Field(
+        default=False, description="A head turn that moves the skin as far as the weakness does, as an arm."
+    )
+    rest_droop: Strength = Field(
+        default=0.0,
+        description="Droop at rest that a whole weakness brings, in an arm of its own; 0 is off, 1 is full.",
+    )
+
+
+class Sweep(_Section):
+    """Nuisances as designed factors: sampled people are made once for each combination, all else equal."""
+
+    yaw: list[Angle] = Field(default=[], description="Turns of the head, degrees, positive to the subject's left.")
+    pitch: list[Angle] = Field(default=[], description="Looking up (positive) and down, degrees.")
+    light: list[Light] = Field(default=[], description="Places of the light: front, left, right, above, soft.")
+    skin: list[Skin] = Field(default=[], description="Skin types, I to VI.")
 
 
 class Nuisance(_Section):
@@ -128,11 +157,17 @@ class AnalysisSection(_Section):
     primary_strength: Strength | None = Field(
         default=None, description="Strength of the verdict; the largest when empty."
     )
-    primary_region: Region | None = Field(
-        default=None, description="Region of the verdict; all, or the first, when empty."
+    primary_region: str | None = Field(
+        default=None, description="Region or clinical pattern of the verdict; all, or the first, when empty."
     )
     primary_outcome: Literal["logit", "probability"] = Field(default="logit", description="Scale of the verdict.")
     correction: Literal["holm", "fdr_bh"] = Field(default="holm", description="Correction for several tests.")
+    interval: Literal["percentile", "bca"] = Field(default="percentile", description="Kind of bootstrap interval.")
+    sesoi: float | None = Field(
+        default=None,
+        gt=0,
+        description="Smallest effect of interest on the primary outcome's scale; 0.1 logit or 0.01 probability when empty.",
+    )
 
 
 class Running(_Section):
@@ -163,8 +198,13 @@ class StudyFile(_Section):
     model: str = Field(default="makehuman", description="Face model: a known name, or the path of a model file.")
     photos: Photos | None = Field(default=None, description="Photos that are fitted first.")
     fits: str | None = Field(default=None, description="Folder of fitted photos (morphsym fit), relative to this file.")
+    labels: str | None = Field(
+        default=None,
+        description="CSV file about the photos (photo, subject, cohort, expression, …), relative to this file.",
+    )
     people: People | None = Field(default=None, description="Sampled synthetic people.")
     nuisance: Nuisance = Field(default=Nuisance(), description="What varies between sampled people beside their faces.")
+    sweep: Sweep = Field(default=Sweep(), description="Nuisances as designed factors.")
     design: Interventions = Field(default=Interventions(), description="The interventions.")
     rendering: Rendering = Field(default=Rendering(), description="How pictures are made.")
     classifiers: list[str] | None = Field(default=None, min_length=1, description="Names; the bundled ones when empty.")
@@ -195,17 +235,23 @@ class StudyFile(_Section):
             pose_sd=(n.yaw, n.pitch, n.roll),
             background=(low, high),
             anonymous=self.anonymous,
+            labels=str(folder / self.labels) if self.labels else None,
             **more,
         )
 
     def _design(self) -> Design:
-        values: dict[str, Any] = self.design.model_dump()
+        values: dict[str, Any] = self.design.model_dump() | self.sweep.model_dump()
+        if values.pop("placebo"):
+            values["arms"] = [*values["arms"], "placebo"]
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Design(**plain)
 
     def options(self) -> AnalysisOptions:
         """The analysis' options."""
-        return AnalysisOptions(seed=self.seed, **self.analysis.model_dump())
+        values = self.analysis.model_dump()
+        own = values.pop("sesoi")
+        sesoi = SESOI if own is None else SESOI | {self.analysis.primary_outcome: own}
+        return AnalysisOptions(seed=self.seed, sesoi=dict(sesoi), **values)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyFile:
@@ -252,18 +298,29 @@ def _impossible(s: StudyFile) -> str:
         return "nobody to intervene on; give photos, fits or people"
     if s.photos and s.photos.same_person and s.photos.face != "largest":
         return "photos.same_person takes the largest face of every photo; photos.face all would mix people"
+    if s.labels and not (s.photos or s.fits):
+        return "labels are about photos, and the study has none; give photos or fits"
     if s.photos and s.photos.landmarks and len(s.photos.paths) > 1:
         return "photos.landmarks is for one photo; photos.paths lists several"
     if "baseline" not in d.arms:
         return "design.arms lacks baseline, with which every other arm is compared; add it"
     if "mirrored_unilateral" in d.arms and "unilateral" not in d.arms:
         return "design.arms has mirrored_unilateral without unilateral; add unilateral"
+    if not d.regions and not d.clinical:
+        return "design.regions and design.clinical are both empty; name a region or a clinical pattern"
+    for name in d.clinical:
+        if name not in clinical_presets():
+            near = difflib.get_close_matches(name, clinical_presets(), 1, 0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(clinical_presets())}"
+            return f"design.clinical has no pattern {name!r}; {hint}"
+    if any((s.sweep.yaw, s.sweep.pitch, s.sweep.light, s.sweep.skin)) and not s.people:
+        return "sweep is over sampled people, and the study has none; add people, or leave sweep out"
     if "unilateral" not in d.arms and "matched" in d.arms:
         return "design.arms has matched without unilateral, which it is matched to; add unilateral"
     if a.primary_strength is not None and a.primary_strength not in d.strengths:
         return f"analysis.primary_strength {a.primary_strength:g} is none of design.strengths {d.strengths}"
-    if a.primary_region is not None and a.primary_region not in d.regions:
-        return f"analysis.primary_region {a.primary_region} is none of design.regions {d.regions}"
+    if a.primary_region is not None and a.primary_region not in (*d.regions, *d.clinical):
+        return f"analysis.primary_region {a.primary_region} is none of design.regions {[*d.regions, *d.clinical]}"
     if s.nuisance.background[0] > s.nuisance.background[1]:
         return f"nuisance.background goes from dark to light; got {s.nuisance.background}"
     if s.run.address and s.run.engine != "ray":
@@ -378,10 +435,12 @@ _EXAMPLES: dict[str, Any] = {"people": {"count": 20}, "paths": ["photos/"], "cou
 _OFF = (
     "photos",
     "fits",
+    "labels",
     "landmarks",
     "fps",
     "primary_strength",
     "primary_region",
+    "sesoi",
     "address",
     "workers",
     "classifiers",

@@ -16,9 +16,10 @@ from torch import Tensor
 from ..classifiers import Classifier
 from ..errors import ClassifierError, MorphsymError
 from ..faces import MorphableModel
-from ..intervention import MIRROR68, Design, UnitConditions, unit_conditions
+from ..intervention import MIRROR68, Design, UnitConditions, turned, unit_conditions
 from ..rendering import backends, leakage, memory
 from ..types import Unit
+from .measures import picture_measures
 from .tables import Answers, Failure, prediction_table
 from .units import FailedUnit, unit_renderer
 
@@ -34,6 +35,10 @@ class Rendered:
     reasons: tuple[str, ...]  # N, '' where rendered
     coverage: np.ndarray  # (N,) share of the pixels that show the mesh; NaN where nothing was rendered
     leak: np.ndarray  # (N,) largest change outside the edit's reach, in [0, 1]; NaN where not measured
+    mirror_ssim: (
+        np.ndarray
+    )  # (N,) similarity of the face with its mirror image; see :mod:`.measures`. NaN where not rendered
+    image_change: np.ndarray  # (N,) difference from the baseline's picture; the same
     notes: tuple[str, ...] = ()  # what a person should know of how they were made: batches that were halved
 
     @property
@@ -92,7 +97,7 @@ def render_plan(
         warnings.warn(f"{unit.unit}: {text}", RuntimeWarning, stacklevel=2)
 
     try:
-        vertices = forward(placed or model, unit, plan.coefficients[todo])
+        vertices = turned(model, forward(placed or model, unit, plan.coefficients[todo]), plan.turn[todo])
         draw = unit_renderer(model, unit, vertices, renderer)
         which = iter(todo)
         for pictures, cover, leaked, wrong in memory.in_batches(draw, len(todo), batch, say):
@@ -129,6 +134,12 @@ def render_plan(
         picture = images[int(plan.picture[i])]
         block[k] = picture.flip(-1) if plan.mirrored[i] else picture
         anchors[k] = flipped if plan.mirrored[i] else anchor
+    symmetry, change = np.full(n, np.nan), np.full(n, np.nan)
+    seen = [k for k, i in enumerate(chosen) if not plan.mirrored[i]]
+    if seen:
+        own = [chosen[k] for k in seen]
+        baseline = next((k for k, i in enumerate(own) if arms[i] == "baseline"), None)
+        symmetry[own], change[own] = picture_measures(block[seen], anchor, baseline)
     return Rendered(
         plan,
         block,
@@ -137,6 +148,8 @@ def render_plan(
         tuple(reasons),
         coverage,
         leak,
+        symmetry,
+        change,
         tuple(notes),
     )
 
@@ -154,9 +167,9 @@ def _measure_leak(
     base = next((i for i in images if plan.conditions[i].arm == "baseline"), None)
     if base is None:
         return
-    found = list(images)
+    found = [i for i in images if not plan.turn[i]]  # a turn of the head moves every pixel of it
     # a matched condition carries its unilateral's side, but weakens both
-    sides = ["both" if plan.conditions[i].arm == "matched" else plan.conditions[i].side for i in found]
+    sides = ["both" if plan.conditions[i].arm.startswith("matched") else plan.conditions[i].side for i in found]
     leaked = leakage.measure(
         [images[i] for i in found],
         [vertices[i] for i in found],

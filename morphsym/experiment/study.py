@@ -23,10 +23,12 @@ from ..faces import MorphableModel
 from ..intervention import Design
 from ..rendering import backends
 from ..rendering import memory as memories
+from ..resources import sha256
 from ..types import FaceFit, Unit
 from . import anonymous, engines, places
 from . import manifest as manifests
 from .atomic import writing
+from .labels import read_labels
 from .run import Progress, ShardRows, Timing, compute, execute, one_thread
 from .store import Results, check_name, difference, digest_of, same
 from .units import (
@@ -73,12 +75,26 @@ class Study:
     pose_sd: tuple[float, float, float] = POSE_SD
     background: tuple[float, float] = BACKGROUND
     anonymous: bool = False
+    labels: str | None = None  # a CSV file about the photos, see :mod:`.labels`
+    labels_sha256: str = ""  # of that file; filled in
 
     def __post_init__(self) -> None:
         if not self.fits and self.sample < 1:
             raise UsageError("nobody to intervene on: give fitted photos (--fits DIR) or sampled people (--sample N)")
         if not self.classifiers:
             raise UsageError(f"at least one classifier is needed, for example {bundled()[0]}")
+        if self.design.sweeps and self.sample < 1:
+            raise UsageError(
+                "yaw, pitch, light and skin are swept over sampled people, not over photos: add --sample N"
+            )
+        if self.labels and not self.fits:
+            raise UsageError("labels are about photos: give fitted photos (--fits DIR) too")
+        if self.labels and not self.labels_sha256:
+            if not Path(self.labels).is_file():
+                raise UsageError(
+                    f"there is no file {self.labels}; expected a CSV file about the photos, with a column photo"
+                )
+            object.__setattr__(self, "labels_sha256", sha256(Path(self.labels)))
         object.__setattr__(self, "device", resolve_device(self.device))
         object.__setattr__(self, "classifiers", tuple(dict.fromkeys(self.classifiers)))
         object.__setattr__(self, "expressions", tuple(dict.fromkeys(self.expressions)))
@@ -86,6 +102,8 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
         plain = asdict(self) | {"design": self.design.to_dict()}
+        if not self.labels:
+            del plain["labels"], plain["labels_sha256"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @classmethod
@@ -119,26 +137,52 @@ class Units:
 
     def __init__(self, study: Study, model: MorphableModel) -> None:
         self.study, self.model = study, model
+        self.levels = study.design.levels()
         self.fits: list[FaceFit] = load_fits(study.fits) if study.fits else []
         if study.fits and not any(f.ok for f in self.fits) and not study.sample:
             raise StoreError(f"{study.fits} holds no usable fit; fits.csv says why, by photo")
         for f in self.fits:
             check_name("photo name", f.name)
+        about, names = self._labels(), [f.name for f in self.fits]
         if study.anonymous:
-            self.fits = anonymous.fits(self.fits)
+            self.fits = anonymous.fits(self.fits)  # in another order
+            about = [a | ({"subject": anonymous.alias(a["subject"])} if "subject" in a else {}) for a in about]
+            names = [anonymous.alias(n) for n in names]
+        self.about = dict(zip(names, about, strict=True))
+
+    def _labels(self) -> list[dict[str, Any]]:
+        """What the labels say of each fit; the expression goes into the fit itself."""
+        s = self.study
+        if not s.labels:
+            return [{} for _ in self.fits]
+        path = anonymous.find(s.labels) if s.anonymous and not Path(s.labels).is_file() else s.labels
+        about = read_labels(path, self.fits)
+        if sha256(Path(path)) != s.labels_sha256:
+            raise StoreError(f"{path} has changed since the study was begun; run the study again")
+        told = [a.pop("expression", "") for a in about]
+        self.fits = [
+            replace(f, emotion=e, emotion_source="given") if e else f for f, e in zip(self.fits, told, strict=True)
+        ]
+        return about
 
     def __len__(self) -> int:
-        return len(self.fits) + self.study.sample * len(self.study.expressions)
+        return len(self.fits) + self.study.sample * len(self.study.expressions) * len(self.levels)
 
     def __iter__(self) -> Iterator[Unit | FailedUnit]:
         return self.between(0, len(self))
 
     def between(self, start: int, stop: int) -> Iterator[Unit | FailedUnit]:
-        """Units ``start`` to ``stop``: photos first, then people, each with every expression."""
+        """Units ``start`` to ``stop``: photos first, then people, each with every expression in every level of the sweep."""
         s, photos_ = self.study, len(self.fits)
         for f in self.fits[start:stop]:
             unit = photo_unit(f, self.model, s.photo_size)
-            yield anonymous.failed(unit, f) if s.anonymous and isinstance(unit, FailedUnit) else unit
+            about = dict(self.about[f.name])
+            subject = check_name("subject", str(about.pop("subject", unit.subject)))
+            if isinstance(unit, FailedUnit):
+                unit = replace(unit, subject=subject)
+                yield anonymous.failed(unit, f) if s.anonymous else unit
+            else:
+                yield replace(unit, subject=subject, attributes={**unit.attributes, **about})
         if stop > photos_ and s.sample:
             yield from sampled_units(
                 self.model,
@@ -150,6 +194,7 @@ class Units:
                 s.background,
                 max(start - photos_, 0),
                 stop - photos_,
+                self.levels,
             )
 
     def conditions(self, start: int = 0, stop: int | None = None) -> int:
@@ -163,7 +208,8 @@ class Units:
         s = self.study
         chosen = {f.name for f in [f for f in self.fits if f.ok][:EXAMPLE_PHOTOS]}
         order = sorted(s.expressions, key=lambda e: (e != "happiness", e != "surprise", e))
-        people = {f"{subject_name(i)}.{order[i % len(order)]}" for i in range(min(EXAMPLE_PEOPLE, s.sample))}
+        level = f".{self.levels[0].name}" if self.levels[0].name else ""
+        people = {f"{subject_name(i)}.{order[i % len(order)]}{level}" for i in range(min(EXAMPLE_PEOPLE, s.sample))}
         return lambda unit: (
             (unit.fit is not None and unit.fit.name in chosen) if unit.source == "photo" else (unit.unit in people)
         )
@@ -243,6 +289,7 @@ def run_study(
         raise UsageError(f"the classifier {max(ids, key=ids.count)} was given twice; give each its own id")
     chosen = backends.get(study.renderer, study.device)
     renderer = chosen.name
+    study.design.check(model)
     units = Units(study, model)
     needs = memory_plan(units, renderer, memory, getattr(where, "workers", None) or workers or 1)
     resolved, asked = study.to_dict(), given or study.to_dict()
@@ -250,6 +297,8 @@ def run_study(
         asked = anonymous.given(asked)
         if study.fits:
             resolved["fits"] = anonymous.put_away(study.fits)
+        if study.labels:
+            resolved["labels"] = anonymous.put_away(study.labels)
     made = manifests.build(asked, resolved, model, loaded, renderer, study.device, units.fits)
     made["renderer_note"] = chosen.note
     made["memory"] = needs.to_dict()

@@ -5,18 +5,21 @@ Rows are gathered as columns, unit by unit, and become Arrow tables once a shard
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from ..classifiers import ClassifierSpec
 from ..intervention import UnitConditions
+from ..types import Unit
 from .units import FailedUnit
 
 CONDITION_COLUMNS = (
@@ -34,17 +37,31 @@ CONDITION_COLUMNS = (
     "realised_intensity",
     "realised_left",
     "realised_right",
+    "displacement",
+    "head_turn",
     "coverage",
     "leak",
+    "mirror_ssim",
+    "image_change",
     "status",
     "reason",
     "image",
+    "scene",
 )
 PREDICTION_COLUMNS = ("condition", "classifier", "label", "emotion", "logit", "probability")
 FAILURE_COLUMNS = ("condition", "classifier", "reason")
 
-_FLOAT32 = ("coverage", "leak")
-_FLOAT64 = ("strength", "dose", "realised_asymmetry", "realised_intensity", "realised_left", "realised_right")
+_FLOAT32 = ("coverage", "leak", "mirror_ssim", "image_change")
+_FLOAT64 = (
+    "strength",
+    "dose",
+    "realised_asymmetry",
+    "realised_intensity",
+    "realised_left",
+    "realised_right",
+    "displacement",
+    "head_turn",
+)
 
 Columns = dict[str, Any]
 """One unit's rows: a list or an array for each of CONDITION_COLUMNS, and the subject's attributes as single values."""
@@ -71,11 +88,10 @@ class Failure:
 def condition_rows(
     plan: UnitConditions,
     reasons: Sequence[str],
-    coverage: np.ndarray,
-    leak: np.ndarray,
+    measured: Mapping[str, np.ndarray],
     paths: Mapping[int, str],
 ) -> Columns:
-    """The rows of a unit that could be made: one a condition."""
+    """The rows of a unit that could be made: one a condition. ``measured`` has the columns that are read from pictures."""
     unit, n = plan.unit, len(plan.conditions)
     columns = _about(unit, plan.conditions) | {
         "dose": plan.dose,
@@ -83,8 +99,10 @@ def condition_rows(
         "realised_intensity": plan.realised.intensity,
         "realised_left": plan.realised.left,
         "realised_right": plan.realised.right,
-        "coverage": coverage,
-        "leak": leak,
+        "displacement": plan.displacement,
+        "head_turn": plan.turn,
+        **measured,
+        "scene": [scene(unit)] * n,
         "status": ["failed" if r else "ok" for r in reasons],
         "reason": list(reasons),
         "image": [paths.get(i) for i in range(n)],
@@ -94,12 +112,26 @@ def condition_rows(
     return columns
 
 
+def scene(unit: Unit) -> str:
+    """A digest of all that the arms of a unit must share: identity, factual expression, camera, light, skin, background,
+    photo, and the crop's anchor. 16 hexadecimal digits; the analysis checks that a unit has one."""
+    digest = hashlib.sha256()
+    parts: list[Any] = [unit.identity, unit.expression, unit.landmarks, unit.albedo, unit.background, unit.photo]
+    parts += [getattr(unit.camera, f.name) for f in fields(unit.camera)]
+    parts += [getattr(unit.lights, f.name) for f in fields(unit.lights)] if unit.lights is not None else []
+    for x in parts:
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu().numpy()
+        digest.update(b"|" if x is None else np.ascontiguousarray(x).tobytes() + b"|")
+    return digest.hexdigest()[:16]
+
+
 def failed_rows(unit: FailedUnit) -> Columns:
     """The rows of a unit that could not be made: every condition failed, for its one reason."""
     n = len(unit.conditions)
     columns = _about(unit, unit.conditions)
     columns |= {name: np.full(n, np.nan) for name in (*_FLOAT64, *_FLOAT32) if name != "strength"}
-    return columns | {"status": ["failed"] * n, "reason": [unit.reason] * n, "image": [None] * n}
+    return columns | {"status": ["failed"] * n, "reason": [unit.reason] * n, "image": [None] * n, "scene": [None] * n}
 
 
 def _about(unit: Any, conditions: Sequence[Any]) -> Columns:

@@ -16,8 +16,9 @@ from ..faces import MorphableModel
 from ..faces.people import sample_person
 from ..fitting import sources, store
 from ..fitting.images import Photo
+from ..intervention import Level
 from ..rendering import cameras, checks, lights, photos
-from ..types import EMOTIONS, Condition, FaceFit, Unit
+from ..types import EMOTIONS, Condition, FaceFit, Lights, Unit
 
 SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 """The emotions of sampled people by default. Neutral has no expression to weaken; contempt is asymmetric by nature."""
@@ -57,13 +58,15 @@ def sampled_units(
     background: tuple[float, float] = BACKGROUND,
     start: int = 0,
     stop: int | None = None,
+    levels: Sequence[Level] = (Level(),),
 ) -> Iterator[Unit]:
-    """``n`` sampled people × ``emotions``, ``size`` pixels square; of these, units ``start`` to ``stop``.
+    """``n`` sampled people × ``emotions`` × ``levels``, ``size`` pixels square; of these, units ``start`` to ``stop``.
 
     A person's identity, skin, light, head pose and background are the same for all emotions and arms. Person i is the
     same whatever ``n`` and ``start`` are. Expressions vary between people as the presets say, symmetric left and right.
     ``pose_sd`` are the standard deviations of yaw, pitch and roll in degrees (cut at two of them), ``background`` the
-    darkest and the lightest grey in [0, 1].
+    darkest and the lightest grey in [0, 1]. A level of a sweep (:meth:`Design.levels`) replaces the person's own pose,
+    light or skin, and nothing else.
     """
     for e in emotions:
         if e not in EMOTIONS:
@@ -77,38 +80,62 @@ def sampled_units(
     low, high = face.min(axis=0), face.max(axis=0)
     target = (0.0, float(0.35 * low[1] + 0.65 * high[1]), 0.0)
     fov = float(np.degrees(2 * np.arctan(0.5 * _FRAME * (high[1] - low[1]) / _DISTANCE)))
-    k, last = len(emotions), n * len(emotions) if stop is None else min(stop, n * len(emotions))
+    k = len(emotions) * len(levels)
+    last = n * k if stop is None else min(stop, n * k)
     for i in range(start // k, -(-last // k)):
-        person = sample_person(model, i, seed)
         # One stream a person and purpose, so that adding an emotion does not change the light
         scene = np.random.default_rng([seed, i, 1])
         sds = dict(zip(("yaw", "pitch", "roll"), pose_sd))
         pose = {name: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for name, sd in sds.items()}
-        camera = cameras.portrait_camera(size=size, distance=_DISTANCE, fov=fov, target=target, **pose)
-        light = lights.sample_lights(scene, 1)
+        own_light = lights.sample_lights(scene, 1)
         grey = np.full(3, scene.uniform(*background)) + scene.normal(0, 0.02, 3)
         behind = tuple(float(x) for x in np.clip(grey, 0, 1))
-        neutral = model.forward(
-            torch.as_tensor(person.identity)[None], torch.zeros(1, len(model.sided), dtype=torch.float32)
-        )
-        anchor, _ = cameras.project(camera, model.landmarks(neutral))
+        scenes: dict[Level, Any] = {}
         for j in range(max(start - i * k, 0), min(last - i * k, k)):
-            emotion = emotions[j]
+            emotion, level = emotions[j // len(levels)], levels[j % len(levels)]
+            if level not in scenes:
+                scenes[level] = _scene(model, i, seed, level, pose, own_light, size, fov, target)
+            person, camera, light, anchor, facts = scenes[level]
             rng = np.random.default_rng([seed, i, 2, EMOTIONS.index(emotion)])
             yield Unit(
-                unit=f"{person.subject}.{emotion}",
+                unit=f"{person.subject}.{emotion}" + (f".{level.name}" if level.name else ""),
                 subject=person.subject,
                 source="sampled",
                 emotion=emotion,
                 identity=person.identity,
                 expression=faces.emotion_preset(model, emotion, rng),
                 camera=camera,
-                landmarks=anchor[0].cpu().numpy().astype(np.float32),
+                landmarks=anchor,
                 lights=light,
                 albedo=person.albedo,
                 background=behind,  # type: ignore[arg-type]
-                attributes={**person.attributes, **pose},
+                attributes=facts,
             )
+
+
+def _scene(
+    model: MorphableModel,
+    index: int,
+    seed: int,
+    level: Level,
+    pose: dict[str, float],
+    own_light: Lights,
+    size: int,
+    fov: float,
+    target: tuple[float, float, float],
+) -> tuple[Any, ...]:
+    """A person in one level of the nuisances: person, camera, light, the crop's anchor (68, 2), and what is recorded."""
+    person = sample_person(model, index, seed, level.skin)
+    pose = pose | {name: v for name in ("yaw", "pitch") if (v := getattr(level, name)) is not None}
+    camera = cameras.portrait_camera(size=size, distance=_DISTANCE, fov=fov, target=target, **pose)
+    light = own_light if level.light is None else lights.placed(own_light, level.light)
+    neutral = model.forward(
+        torch.as_tensor(person.identity)[None], torch.zeros(1, len(model.sided), dtype=torch.float32)
+    )
+    anchor, _ = cameras.project(camera, model.landmarks(neutral))
+    swept = {name: v for name in ("light", "skin") if (v := getattr(level, name)) is not None}
+    facts = {**person.attributes, **pose, **swept}
+    return person, camera, light, anchor[0].cpu().numpy().astype(np.float32), facts
 
 
 def subject_name(index: int) -> str:

@@ -21,7 +21,7 @@ from .fits import fit_photos, fitted
 from .run import Timing, compute, one_thread
 from .spec import Photos, StudyFile
 from .store import Results
-from .study import ProgressBar, Units, memory_plan, no_bar, run_study, shard_size
+from .study import ProgressBar, Study, Units, memory_plan, no_bar, run_study, shard_size
 
 _PILOT_UNITS = 2
 
@@ -55,14 +55,31 @@ def plan(spec: StudyFile, folder: Path, workers: int | None = None, memory: str 
             n = workers or spec.run.workers or cores()
             shards = -(-photos // (spec.run.units_per_shard or shard_size(photos)))
             return Plan(photos, design.count(photos, 0), len(names), shards, n, None, None, None, None, None, photos)
-    study = spec.study(folder)
+    return plan_study(
+        spec.study(folder),
+        workers or spec.run.workers,
+        spec.run.units_per_shard,
+        photos,
+        spec.run.memory if memory is None else memory,
+    )
+
+
+def plan_study(
+    study: Study,
+    workers: int | None = None,
+    units_per_shard: int | None = None,
+    photos: int = 0,
+    memory: float | None = None,
+) -> Plan:
+    """Count ``study`` and time its first units on one worker; ``photos`` more are yet to be fitted."""
     model = faces.load_model(study.model)
+    study.design.check(model)
     loaded = [load_classifier(c, study.device) for c in study.classifiers]
     chosen = backends.get(study.renderer, study.device)
     renderer = chosen.name
     units = Units(study, model)
-    n = workers or spec.run.workers or cores()
-    needs = memory_plan(units, renderer, spec.run.memory if memory is None else memory, n)
+    n = workers or cores()
+    needs = memory_plan(units, renderer, memory, n)
     with one_thread():
         first = list(units.between(0, _PILOT_UNITS))
         how: dict[str, Any] = {"placed": model.to(backends.place(renderer, study.device)), "memory_batch": needs.batch}
@@ -73,7 +90,7 @@ def plan(spec: StudyFile, folder: Path, workers: int | None = None, memory: str 
     images = units.conditions() + study.design.count(photos, 0)
     size = (len(made.conditions) + len(made.predictions)) / made.timing.conditions
     total_units = len(units) + photos
-    shards = -(-total_units // (spec.run.units_per_shard or shard_size(total_units)))
+    shards = -(-total_units // (units_per_shard or shard_size(total_units)))
     total = each * images / min(n, max(shards, 1))
     return Plan(
         len(units) + photos,

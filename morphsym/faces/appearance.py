@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import UsageError
+
 _NM = np.arange(400.0, 701.0, 10.0)
 # Molar extinction, 1/(cm M), at _NM (Prahl). Oxygenated and deoxygenated haemoglobin.
 # Written down from knowledge of that table and not yet compared with it entry by entry: a colour model, not an oximeter.
@@ -158,6 +160,24 @@ def fitzpatrick(srgb: np.ndarray) -> str:
     """'I' to 'VI' from :func:`ita`."""
     angle = ita(srgb)
     return next((t for limit, t in _FITZPATRICK if angle > limit), "VI")
+
+
+_MIDDLES = {"I": 58.0, "II": 48.0, "III": 34.5, "IV": 19.0, "V": -10.0, "VI": -40.0}
+"""ITA° in the middle of each type."""
+
+
+def melanin_of(skin_type: str, haemoglobin: float, eumelanin: float) -> float:
+    """The volume share of melanin that gives skin of ``skin_type`` (I to VI), in its middle, with this much blood.
+
+    ITA° falls as melanin rises, so it is found by bisection. Raises :class:`UsageError` for an unknown type."""
+    if skin_type not in _MIDDLES:
+        raise UsageError(f"skin must be one of {', '.join(_MIDDLES)}; got {skin_type!r}")
+    low, high = 1e-4, 0.6
+    for _ in range(50):
+        middle = float(np.sqrt(low * high))
+        darker = ita(skin_colour(middle, haemoglobin, eumelanin)) < _MIDDLES[skin_type]
+        low, high = (low, middle) if darker else (middle, high)
+    return float(np.clip(np.sqrt(low * high), 1e-4, 0.6))
 
 
 def sample_appearance(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
 from ..types import Person
-from .appearance import Appearance, compose, fitzpatrick, sample_appearance, skin_colour
+from .appearance import Appearance, compose, fitzpatrick, melanin_of, sample_appearance, skin_colour
 from .closing import nearest_closed
 from .model import MorphableModel
 
@@ -44,12 +45,14 @@ def sample_people(model: MorphableModel, n: int, seed: int) -> list[Person]:
     return [sample_person(model, i, seed) for i in range(n)]
 
 
-def sample_person(model: MorphableModel, index: int, seed: int) -> Person:
-    """Person ``index`` (from 0) of :func:`sample_people`, without drawing those before."""
-    return _person(model, index, np.random.default_rng(np.random.SeedSequence([seed, index])))
+def sample_person(model: MorphableModel, index: int, seed: int, skin: str | None = None) -> Person:
+    """Person ``index`` (from 0) of :func:`sample_people`, without drawing those before.
+
+    ``skin`` (I to VI) gives them the melanin of that type in place of their own; nothing else changes."""
+    return _person(model, index, np.random.default_rng(np.random.SeedSequence([seed, index])), skin)
 
 
-def _person(model: MorphableModel, index: int, rng: np.random.Generator) -> Person:
+def _person(model: MorphableModel, index: int, rng: np.random.Generator, tone: str | None = None) -> Person:
     attributes: dict[str, Any] = {}
     if "macro_scores" in model.attributes:
         identity, attributes = _from_population(model, rng)
@@ -60,6 +63,8 @@ def _person(model: MorphableModel, index: int, rng: np.random.Generator) -> Pers
         identity = np.clip(rng.standard_normal(model.n_identity), -IDENTITY_LIMIT, IDENTITY_LIMIT)
         identity = nearest_closed(model, identity)
         look = sample_appearance(rng)
+    if tone is not None:
+        look = replace(look, melanin=melanin_of(tone, look.haemoglobin, look.eumelanin))
     skin = skin_colour(look.melanin, look.haemoglobin, look.eumelanin)
     attributes |= {"fitzpatrick": fitzpatrick(skin), "melanin": round(look.melanin, 4)}
     return Person(f"s{index + 1:04d}", identity.astype(np.float32), paint(model, look), attributes)

@@ -13,10 +13,13 @@ function of μ, found by bisection for all conditions of a unit at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import MorphsymError
 from ..faces import MorphableModel
@@ -75,15 +78,57 @@ def measure(model: MorphableModel, coefficients: np.ndarray) -> Realised:
     M d (partner vertices, x negated) as mean ½|d − M d|.
     """
     basis, mirror, left = _tracked(model, "mesh")
-    active = np.flatnonzero(np.any(coefficients != 0, axis=0))
-    points = basis.shape[1]
-    d = (coefficients[:, active] @ basis[active].reshape(len(active), 3 * basis.shape[1])).reshape(-1, points, 3)
+    d = _field(basis, coefficients)
     size = np.linalg.norm(d, axis=2)
     mirrored = d[:, mirror] * np.array([-1.0, 1.0, 1.0], dtype=d.dtype)
     asymmetry = 0.5 * np.linalg.norm(d - mirrored, axis=2)
     weight = left / left.sum()
     other = (1.0 - left) / (1.0 - left).sum()
     return Realised(10 * asymmetry.mean(axis=1), 10 * size.mean(axis=1), 10 * size @ weight, 10 * size @ other)
+
+
+def mean_displacement(model: MorphableModel, changes: np.ndarray) -> np.ndarray:
+    """(N,) mm: how far expression ``changes`` (N, Ks) move the skin's vertices, on average."""
+    basis, _, _ = _tracked(model, "mesh")
+    return 10 * np.linalg.norm(_field(basis, changes), axis=2).mean(axis=1)
+
+
+def _field(basis: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """(N, P, 3) float32 cm: where ``coefficients`` (N, Ks) take the points of ``basis`` (Ks, P, 3)."""
+    active = np.flatnonzero(np.any(coefficients != 0, axis=0))
+    flat = basis[active].reshape(len(active), 3 * basis.shape[1])
+    return np.asarray((coefficients[:, active] @ flat).reshape(-1, basis.shape[1], 3))
+
+
+@lru_cache(maxsize=8)
+def turn_axis(model: MorphableModel) -> np.ndarray:
+    """A point (3,) cm of the vertical axis about which the placebo turns the head: midway between the ears of the mean
+    head (the ends of the jaw line, landmarks 1 and 17), about where the first vertebra lets a head turn."""
+    ends = model.landmarks(model.mean[None])[0, [0, 16]].detach().cpu().numpy()
+    return np.array([0.0, *ends.mean(axis=0)[1:]], dtype=np.float64)
+
+
+def turn_for(model: MorphableModel, vertices: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """Angles (N,) in degrees, ≥ 0, of head turns that move the skin of ``vertices`` (V, 3) by ``displacement`` (N,) mm on
+    average. A turn by θ moves a point at distance ρ from the axis by 2 ρ sin(θ/2)."""
+    skin = vertices[skin_vertices(model)].astype(np.float64) - turn_axis(model)
+    mean = 10 * np.hypot(skin[:, 0], skin[:, 2]).mean()  # mm
+    return np.degrees(2 * np.arcsin(np.minimum(displacement / (2 * mean), 1.0)))
+
+
+def turned(model: MorphableModel, vertices: Tensor, degrees: np.ndarray) -> Tensor:
+    """``vertices`` (N, V, 3), each turned about :func:`turn_axis` by ``degrees`` (N,), positive to the subject's left.
+    What is turned by 0 is returned bit for bit."""
+    moving = np.flatnonzero(degrees)
+    if not len(moving):
+        return vertices
+    out = vertices.clone()
+    centre = torch.as_tensor(turn_axis(model), dtype=vertices.dtype, device=vertices.device)
+    for i in moving:
+        c, s = math.cos(math.radians(degrees[i])), math.sin(math.radians(degrees[i]))
+        turn = torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=vertices.dtype, device=vertices.device)
+        out[i] = (vertices[i] - centre) @ turn.T + centre
+    return out
 
 
 def matched_strengths(
@@ -96,13 +141,16 @@ def matched_strengths(
     """Bilateral strengths μ that leave as much expression as each of the ``unilateral`` edits.
 
     ``coefficients`` (Ks,) are the factual ones, ``reached`` (Ks,) bool the shapes of *both* sides that the weakness
-    reaches, ``unilateral`` (N, Ks) the edited coefficients. Returns (N,) float64 in [0, 1]; NaN where no strength does
-    (opposing shapes can make a face move *more* when one of them is weakened). A factual face at rest gives 0.
+    reaches, or float in [0, 1]: how far a whole weakness takes each of them (a clinical pattern); ``unilateral`` (N, Ks)
+    the edited coefficients. Returns (N,) float64 in [0, 1]; NaN where no strength does (opposing shapes can make a face
+    move *more* when one of them is weakened). A factual face at rest gives 0.
     """
+    weight = reached.astype(coefficients.dtype)
     if rule == "coefficients":
-        total = np.abs(coefficients[reached]).sum()
-        left = np.abs(unilateral[:, reached]).sum(axis=1)
-        return 1.0 - left / total if total > 0 else np.zeros(len(unilateral))
+        there = weight > 0
+        total = np.abs(coefficients[there] * weight[there]).sum()  # what a whole weakness takes away
+        lost = (np.abs(coefficients[there]) - np.abs(unilateral[:, there])).sum(axis=1)
+        return lost / total if total > 0 else np.zeros(len(unilateral))
     basis, _, _ = _tracked(model, rule)
     active = np.flatnonzero((coefficients != 0) | np.any(unilateral != 0, axis=0))
     points = basis.shape[1]
@@ -111,8 +159,8 @@ def matched_strengths(
     def field(c: np.ndarray) -> np.ndarray:
         return (c[..., active].astype(np.float32) @ flat).reshape(*c.shape[:-1], points, 3).astype(np.float64)
 
-    kept = field(np.where(reached, 0.0, coefficients))
-    moved = field(np.where(reached, coefficients, 0.0))
+    kept = field(coefficients * (1 - weight))
+    moved = field(coefficients * weight)
     # |a + s b|² = aa + 2 s ab + s² bb: three numbers a point instead of a mesh a step
     aa, ab, bb = (np.einsum("px,px->p", u, v) for u, v in ((kept, kept), (kept, moved), (moved, moved)))
 
@@ -126,9 +174,11 @@ def matched_strengths(
         return np.zeros(len(unilateral))
     tolerance = 1e-6 * full  # what float32 displacement fields resolve
     low, high = np.zeros(len(target)), np.ones(len(target))
-    for _ in range(_BISECTIONS):  # the remaining share s = 1 - μ of the expression; more s, more displacement
+    # more expression left, more displacement; the other way round where what is weakened opposes the rest
+    opposed = none > full
+    for _ in range(_BISECTIONS):  # the remaining share s = 1 - μ of the expression
         middle = 0.5 * (low + high)
-        above = amount(middle) > target
+        above = (amount(middle) > target) != opposed
         high, low = np.where(above, middle, high), np.where(above, low, middle)
     share = 0.5 * (low + high)
     share = np.where(np.abs(target - full) <= tolerance, 1.0, share)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -142,6 +143,22 @@ def sample_lights(rng: np.random.Generator, n: int) -> Lights:
         intensity=torch.as_tensor((total * (1 - share))[:, None] * tint, dtype=torch.float32),
         specular=torch.as_tensor(rng.uniform(0.02, 0.12, n), dtype=torch.float32),
     )
+
+
+PLACES = {"front": (0.0, 20.0), "left": (60.0, 20.0), "right": (-60.0, 20.0), "above": (0.0, 60.0)}
+"""Azimuth and elevation in degrees of a key light in a swept place; left and right are those of a frontal subject."""
+
+
+def placed(lights: Lights, place: str) -> Lights:
+    """``lights`` with the key light in one of :data:`PLACES`, as strong and as coloured as before; ``soft``: in front, and
+    four fifths of all light come from everywhere, as under a clouded sky."""
+    if place not in (*PLACES, "soft"):
+        raise RenderError(f"a light stands at one of {', '.join(PLACES)}, soft; got {place!r}")
+    direction = light_direction(*PLACES["front" if place == "soft" else place]).repeat(len(lights), 1)
+    if place != "soft":
+        return replace(lights, direction=direction)
+    total = lights.ambient + lights.intensity
+    return replace(lights, ambient=0.8 * total, intensity=0.2 * total, direction=direction)
 
 
 def sample_environments(rng: np.random.Generator, n: int) -> Lights:
