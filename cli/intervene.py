@@ -174,7 +174,7 @@ def command(
     if dry_run:
         from morphsym.experiment.whole import plan_study
 
-        tell_plan(plan_study(study, workers), engine or "local", as_json)
+        tell_plan(plan_study(study, workers, memory=memory), engine or "local", as_json)
         return
     with warnings_at_the_end(quiet):
         results = studies.run_study(

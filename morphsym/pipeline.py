@@ -27,6 +27,7 @@ from .classifiers import Classifier, bundled, load_classifier
 from .errors import StoreError, UsageError
 from .experiment import places, run, stages
 from .experiment.atomic import write_text, writing
+from .experiment.instrument import read_blendshapes
 from .experiment.stages import Rendered
 from .experiment.store import Results, read_table
 from .experiment.units import SAMPLED_EMOTIONS, FailedUnit, photo_unit, sampled_units
@@ -49,6 +50,18 @@ __all__ = [
     "render",
     "sample_units",
 ]
+
+
+TABLES = {
+    "verdicts": "verdicts",
+    "heterogeneity": "heterogeneity",
+    "association": "association",
+    "matching": "matching",
+    "mixed_models": "mixed",
+    "exclusions": "exclusions",
+    "checks": "checks",
+}
+"""Tables of an analysis that are written beside ``effects.csv``, by the file's name."""
 
 
 class Tables(NamedTuple):
@@ -111,11 +124,16 @@ def analyze(results: Tables | str | Path, options: AnalysisOptions | None = None
 
 
 def analyze_results(
-    path: str | Path, options: AnalysisOptions | None = None, step: Callable[[str], Any] | None = None
+    path: str | Path,
+    options: AnalysisOptions | None = None,
+    step: Callable[[str], Any] | None = None,
+    blendshapes: int = 0,
 ) -> tuple[Analysis, Path]:
     """Analyse a results folder and write ``analysis/`` into it: effects.csv, effects.parquet, figures, report.html.
 
-    Returns the analysis and the report's path. ``step`` is called with a description of what begins.
+    Returns the analysis and the report's path. ``step`` is called with a description of what begins. With
+    ``blendshapes`` MediaPipe reads the pictures of so many units, as a check of the manipulation that knows nothing of
+    our meshes (:mod:`.experiment.instrument`); its readings are kept in ``analysis/blendshapes.csv``.
     """
     say = step or (lambda text: None)
     results = Results.open(path)
@@ -124,12 +142,23 @@ def analyze_results(
     say("Testing the paired differences")
     analysis = analyze(tables, options)
     say("Writing the report")
+    shown = tables.conditions
+    read = None
+    if blendshapes:
+        say("Reading blendshapes")
+        read = read_blendshapes(path, blendshapes)
+        shown = shown.merge(read[["condition", "read_asymmetry"]], on="condition", how="left")
     strips = examples_from_results(results.path, tables.conditions, tables.predictions)
     with places.beside(results.path) as root:  # a store gets the files when all are made
-        write_text(root / "analysis" / "effects.csv", analysis.effects.to_csv(index=False))
-        with writing(root / "analysis" / "effects.parquet") as aside:
+        folder = root / "analysis"
+        write_text(folder / "effects.csv", analysis.effects.to_csv(index=False))
+        with writing(folder / "effects.parquet") as aside:
             analysis.effects.to_parquet(aside, index=False, compression="zstd")
-        report = write_report(root, analysis, tables.conditions, tables.predictions, results.manifest, strips)
+        for name, table in TABLES.items():
+            write_text(folder / f"{name}.csv", getattr(analysis, table).to_csv(index=False))
+        if read is not None:
+            write_text(folder / "blendshapes.csv", read.to_csv(index=False))
+        report = write_report(root, analysis, shown, tables.predictions, results.manifest, strips)
         report = results.path / "analysis" / report.name
     return analysis, report
 

@@ -5,7 +5,7 @@ from .association import associate
 from .checks import require_manipulation
 from .gate import Breach, gate
 from .power import Plan, people_needed, plan_from_pilot, simulated_power
-from .records import CONTRASTS, EFFECT_COLUMNS, OUTCOMES, TESTS, Analysis, AnalysisOptions
+from .records import CONTRASTS, EFFECT_COLUMNS, OUTCOMES, SESOI, TESTS, Analysis, AnalysisOptions
 from .sensitivity import MATCHING_RULES, matching_sensitivity
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "EFFECT_COLUMNS",
     "MATCHING_RULES",
     "OUTCOMES",
+    "SESOI",
     "TESTS",
     "Analysis",
     "AnalysisOptions",

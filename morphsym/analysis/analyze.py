@@ -15,17 +15,18 @@ from .crosschecks import heterogeneity, mixed_models
 from .curves import EFFECTS, decomposition, dose_response
 from .dose import SLOPES, flips, page, slopes
 from .effectsizes import dz, g_av, rank_biserial
-from .estimands import Cells, cells, contrasts, unit_table
+from .estimands import BY_SIDE, Cells, cells, contrasts, unit_table
 from .frames import NO_EMOTION, Targets, target_values
 from .intervals import bootstrap_mean
 from .pairing import Pairs, exclusions, pair
 from .records import EFFECT_COLUMNS, Analysis, AnalysisOptions
+from .sensitivity import rule_sensitivity
 from .summary import plain, summarise
 from .tests import TestResult, mcnemar, run, tost
 from .verdicts import differing, verdicts
 
 CONTROLS = ("null_error", "rerender")
-EQUIVALENCE = (*EFFECTS, "side_bias", "mirror_bias")
+EQUIVALENCE = (*BY_SIDE, "side_bias", "mirror_bias")
 
 
 def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: AnalysisOptions | None = None) -> Analysis:
@@ -92,6 +93,7 @@ def analyze(conditions: pd.DataFrame, predictions: pd.DataFrame, options: Analys
         mixed=mixed,
         heterogeneity=by_people,
         association=photos,
+        matching=rule_sensitivity(effects, options),
         summary=summary,
         options=options,
     )
@@ -229,6 +231,8 @@ def _with_tests(base: pd.DataFrame, options: AnalysisOptions) -> pd.DataFrame:
     """One row a cell × test, corrected within families, in the columns and order of ``effects.csv``."""
     kind = np.where(base["primary"] & base["contrast"].isin(("TE", "AE")), "primary", "secondary")
     kind = np.where(base["contrast"].isin(CONTROLS), "checks", kind)
+    # what is asked for beside the default arms does not change the correction of anything else
+    kind = np.where(base["contrast"].isin(BY_SIDE) & ~base["contrast"].isin(EFFECTS), "controls", kind)
     own = [c for c in base.columns if "." not in c]
     names = [*options.tests, *(x for x in ("mcnemar", "tost", "page") if f"{x}.p_value" in base)]
     parts = []

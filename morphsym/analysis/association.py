@@ -159,7 +159,8 @@ def _cell(
         part, groups, n = part[keep], pd.factorize(part.loc[keep, "stratum"])[0], int(keep.sum())
         row["n_subjects"] = part["subject"].nunique()
     if n < 6:
-        return [row | {"note": f"{n} photos: too few for an association"}]
+        few = len(alone[alone > 0]) and int(alone.sum())
+        return [row | {"note": f"{few} photo{'' if few == 1 else 's'}: too few for an association"}]
     x, y = part["realised_asymmetry"].to_numpy(), part["y"].to_numpy()
     result = partial_rank_correlation(x, y, part[used].to_numpy(dtype=float).reshape(n, -1), groups)
     if not np.isfinite(result.r):

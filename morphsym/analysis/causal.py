@@ -62,6 +62,12 @@ INTERVENTIONS: Mapping[str, str] = {
     "matched": "do(the same loss of intensity, asymmetry as in the baseline), by weakening both sides equally",
     "mirrored_baseline": "do(image = mirror image): asymmetry changes its sign only",
     "mirrored_unilateral": "do(side weakness) and do(image = mirror image)",
+    "placebo": "do(pose = a small turn of the head), which moves the skin as far as unilateral does: asymmetry and intensity "
+    "of the expression stay",
+    "unilateral_droop": "do(side weakness) and do(droop at rest on that side): the resting face changes, too",
+    "matched_mesh": "as matched, by the displacement of the skin",
+    "matched_coefficients": "as matched, by the sum of the coefficients",
+    "matched_landmarks": "as matched, by the displacement of the landmarks",
 }
 
 ASSUMPTIONS = (
@@ -78,10 +84,12 @@ ASSUMPTIONS = (
      "for a palsy only as far as the model and the photo arm agree"),
 )  # fmt: skip
 
-SHARED = ("subject", "source", "expression", "yaw", "pitch", "roll", "light", "skin", "camera", "crop", "background",
-          "identity_sha256", "expression_sha256", "lights_sha256", "albedo_sha256", "camera_sha256", "crop_sha256",
-          "model", "model_sha256", "renderer", "size")  # fmt: skip
-"""Columns that, where they are recorded, must be equal in all conditions of a unit."""
+SHARED = ("subject", "source", "expression", "scene", "yaw", "pitch", "roll", "light", "skin", "fitzpatrick", "camera",
+          "crop", "background", "identity_sha256", "expression_sha256", "lights_sha256", "albedo_sha256",
+          "camera_sha256", "crop_sha256", "model", "model_sha256", "renderer", "size")  # fmt: skip
+"""Columns that, where they are recorded, must be equal in all conditions of a unit. ``scene`` is a digest of identity,
+expression, camera, light, skin, background, photo and crop as they were rendered. ``head_turn`` must be 0 everywhere but
+in the placebo."""
 
 TOLERANCE = 1e-6  # of a shared number within a unit
 
@@ -124,6 +132,15 @@ def check_conditions(conditions: pd.DataFrame) -> pd.DataFrame:
     checked, too: mirroring does not change what is recorded of the scene.
     """
     rows = []
+    if "head_turn" in conditions.columns:
+        moved = (conditions["head_turn"].fillna(0) != 0) & (conditions["arm"] != "placebo")
+        if moved.any():
+            raise StoreError(
+                f"conditions.parquet: the head is turned in {conditions.loc[moved, 'condition'].iloc[0]!r} "
+                f"({int(moved.sum())} such conditions); only the placebo turns it; run the study again"
+            )
+        n = conditions["unit"].nunique()
+        rows.append({"column": "head_turn", "n_units": n, "n_conditions": len(conditions)})
     for column in SHARED:
         if column not in conditions.columns:
             continue

@@ -15,6 +15,7 @@ RULES = (
     "matched: at most a fifth of the asymmetry that unilateral adds",
     f"matched: the intensity of unilateral within {MATCH:.0%}",
     "null: the asymmetry and intensity of the photo as fitted, of a sampled person's baseline",
+    "placebo: the baseline's asymmetry and intensity, and as much displacement as unilateral within 1 %",
 )
 
 
@@ -22,31 +23,41 @@ def manipulation(conditions: pd.DataFrame) -> pd.DataFrame:
     """What each arm realised on the mesh, by source × arm × side × strength × region.
 
     Columns: the key, n_units, asymmetry, intensity (means), asymmetry_change, intensity_change (means of the paired
-    differences from the baseline), share_more_asymmetric, check ('ok', 'failed', or '' where no rule applies), note.
+    differences from the baseline), share_more_asymmetric, displacement (mm from the baseline's mesh), mirror_ssim_change
+    (of the face's similarity with its mirror image in the picture), image_change (from the baseline's picture; the last
+    three NaN where they are not recorded), check ('ok', 'failed', or '' where no rule applies), note.
     Empty where ``realised_asymmetry`` and ``realised_intensity`` are not recorded.
     """
     key = ["source", "arm", "side", "strength", "region"]
     columns = [*key, "n_units", "asymmetry", "intensity", "asymmetry_change", "intensity_change",
-               "share_more_asymmetric", "check", "note"]  # fmt: skip
+               "share_more_asymmetric", "displacement", "mirror_ssim_change", "image_change", "check",
+               "note"]  # fmt: skip
     if not {"realised_asymmetry", "realised_intensity"} <= set(conditions.columns):
         return pd.DataFrame(columns=columns)
     ok = conditions[(conditions["status"] == "ok") & ~conditions["arm"].astype(str).str.startswith(("mirror", "orig"))]
-    ok = ok.astype({"realised_asymmetry": float, "realised_intensity": float})
-    base = ok[ok["arm"] == "baseline"].set_index("unit")[["realised_asymmetry", "realised_intensity"]]
+    for column in ("displacement", "mirror_ssim", "image_change"):
+        if column not in ok.columns:
+            ok = ok.assign(**{column: np.nan})
+    measured = ["realised_asymmetry", "realised_intensity", "mirror_ssim"]
+    ok = ok.astype(dict.fromkeys((*measured, "displacement", "image_change"), float))
+    base = ok[ok["arm"] == "baseline"].set_index("unit")[measured]
     change = ok.join(base.add_suffix("_baseline"), on="unit")
     # A photo's null arm is what the photo shows; its baseline is another face where the fit was symmetrized.
     shown = conditions[(conditions["status"] == "ok") & (conditions["arm"] == "original")].set_index("unit")
-    for name in base.columns:
+    for name in ("realised_asymmetry", "realised_intensity"):
         photo = change["unit"].map(shown[name].astype(float)).where(change["arm"] == "null")
         change[f"{name}_baseline"] = photo.fillna(change[f"{name}_baseline"])
     change["asymmetry_change"] = change["realised_asymmetry"] - change["realised_asymmetry_baseline"]
     change["intensity_change"] = change["realised_intensity"] - change["realised_intensity_baseline"]
+    change["mirror_ssim_change"] = change["mirror_ssim"] - change["mirror_ssim_baseline"]
     change["more"] = (change["asymmetry_change"] > 0).where(change["asymmetry_change"].notna())
     groups = change.groupby(key, observed=True)
     out = groups.agg(
         n_units=("unit", "nunique"), asymmetry=("realised_asymmetry", "mean"), intensity=("realised_intensity", "mean"),
         asymmetry_change=("asymmetry_change", "mean"), intensity_change=("intensity_change", "mean"),
         share_more_asymmetric=("more", lambda x: float(x.astype(float).mean())),
+        displacement=("displacement", "mean"), mirror_ssim_change=("mirror_ssim_change", "mean"),
+        image_change=("image_change", "mean"),
     ).reset_index()  # fmt: skip
     arms = out.set_index(key)
     verdicts = [_check(row, arms) for row in out.itertuples(index=False)]
@@ -66,6 +77,14 @@ def _check(row: Any, arms: pd.DataFrame) -> tuple[str, str]:
             f"{row.share_more_asymmetric:.0%} of the units became more asymmetric (mean change {row.asymmetry_change:.3g})"
         )
     key = (row.source, "unilateral", row.side, row.strength, row.region)
+    if row.arm == "placebo":
+        notes = []
+        if abs(row.asymmetry_change) > 1e-6 or abs(row.intensity_change) > 1e-6 * max(1.0, row.intensity):
+            notes.append("the placebo changed the expression")
+        wanted = float(arms.loc[key, "displacement"]) if key in arms.index else np.nan  # type: ignore[arg-type]
+        if abs(row.displacement - wanted) > 0.01 * wanted:
+            notes.append(f"displacement {row.displacement:.3g} mm, unilateral {wanted:.3g} mm")
+        return ("failed", "; ".join(notes)) if notes else ("ok", "")
     if row.arm == "matched" and row.side in ("left", "right") and key in arms.index:
         other = arms.loc[key, :]
         asymmetry, intensity = float(other["asymmetry_change"]), float(other["intensity"])  # type: ignore[arg-type]

@@ -13,9 +13,13 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 
 from .corrections import adjust
 from .intervals import bootstrap_mean
+from .tests import wilcoxon
 
-ATTRIBUTES = ("sex", "age", "ancestry", "fitzpatrick", "weight", "muscle", "yaw", "pitch", "roll", "cohort")
+ATTRIBUTES = ("sex", "age", "ancestry", "fitzpatrick", "weight", "muscle", "yaw", "pitch", "roll", "light", "skin",
+              "cohort")  # fmt: skip
 """Columns of conditions.parquet that heterogeneity is looked for in, where they are recorded."""
+
+MOST_LEVELS = 12  # of a factor that is swept within people
 
 MOST_UNITS = 3000  # of one mixed model
 PRIMARY = ("source", "classifier", "contrast")
@@ -111,8 +115,9 @@ def heterogeneity(
     """Do the primary TE and AE differ between people, or between emotions? One number a subject.
 
     Text attributes: means with bootstrap intervals by level, and a Kruskal–Wallis test. Numbers (age, pose): Spearman's
-    correlation with the effect. ``emotion``: means by emotion, and Friedman's test within the subjects that have all of
-    them: an average over emotions may hide effects of opposite sign. Holm over all attributes and classifiers of a
+    correlation with the effect. ``emotion``, and what a sweep varies within people (pose, light, skin): means by level,
+    and Friedman's test (of two levels: Wilcoxon's) within the subjects that have all of them: an average over levels may
+    hide effects of opposite sign. Holm over all attributes and classifiers of a
     source × contrast. Sources with fewer than four subjects get one row that says so. Columns: source,
     classifier, contrast, attribute, level ('' for the row of the test), n_subjects, estimate (mean, or rho), ci_low,
     ci_high, test, statistic, p_value, p_adjusted, note.
@@ -123,15 +128,25 @@ def heterogeneity(
     rows: list[dict[str, object]] = []
     about = conditions.groupby("subject", observed=True)[known].agg(_one) if known else pd.DataFrame()
     about.index = about.index.astype(str)
+    by_unit = conditions.drop_duplicates("unit").set_index("unit")
+    by_unit.index = by_unit.index.astype(str)
     for key, group in primary_units(units, effects).groupby([*PRIMARY], sort=False):
         value = group.groupby("subject")["value"].mean()
         own = dict(zip(PRIMARY, key))
         if len(value) < 4:
-            note = f"{len(value)} subjects: too few to compare people"
+            note = f"{len(value)} subject{'' if len(value) == 1 else 's'}: too few to compare people"
             rows.append(own | {"attribute": "", "level": "", "n_subjects": len(value), "test": "none", "note": note})
             continue
-        rows += [own | {"attribute": "emotion"} | r for r in _by_emotion(group, bootstrap, seed)]
+        rows += [own | {"attribute": "emotion"} | r for r in _within(group, "emotion", bootstrap, seed)]
+        swept = _swept(by_unit.loc[group["unit"].unique()], known)
         for attribute in known:
+            if attribute == "fitzpatrick" and "skin" in swept:
+                continue  # the same, measured
+            if attribute in swept:
+                level = by_unit.loc[group["unit"], attribute].map(_level).to_numpy()
+                part = _within(group.assign(**{attribute: level}), attribute, bootstrap, seed)
+                rows += [own | {"attribute": attribute} | r for r in part]
+                continue
             if about[attribute].reindex(value.index).isna().all():
                 continue  # not recorded for this source
             level = about[attribute].reindex(value.index)
@@ -144,11 +159,28 @@ def heterogeneity(
     return out
 
 
-def _by_emotion(group: pd.DataFrame, bootstrap: int, seed: int) -> list[dict[str, object]]:
-    """Means by emotion (one number a subject), and Friedman's test."""
-    table = group.pivot_table(index="subject", columns="emotion", values="value", aggfunc="mean", observed=True)
+def _swept(units: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Which attributes are designed factors: every subject and emotion has the same few levels, more than one."""
+    found = []
+    groups = units.groupby([units["subject"].astype(str), units["expression"].astype(str)])
+    for a in attributes:
+        levels = units[a].dropna().unique()
+        if 2 <= len(levels) <= MOST_LEVELS and (groups[a].nunique() == len(levels)).all():
+            found.append(a)
+    return found
+
+
+def _level(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
+
+
+def _within(group: pd.DataFrame, factor: str, bootstrap: int, seed: int) -> list[dict[str, object]]:
+    """Means by the levels of a factor within people (one number a subject and level), and a test of their equality."""
+    table = group.pivot_table(index="subject", columns=factor, values="value", aggfunc="mean", observed=True)
     if table.shape[1] < 2:
         return []
+    if all(_is_number(c) for c in table.columns):
+        table = table[sorted(table.columns, key=lambda c: float(str(c)))]
     interval = bootstrap_mean(table.to_numpy(), bootstrap, seed=seed)
     rows: list[dict[str, object]] = [
         {"level": e, "n_subjects": int(table[e].notna().sum()), "estimate": float(table[e].mean()),
@@ -156,12 +188,31 @@ def _by_emotion(group: pd.DataFrame, bootstrap: int, seed: int) -> list[dict[str
         for k, e in enumerate(table.columns)
     ]  # fmt: skip
     full = table.dropna()
-    test: dict[str, object] = {"level": "", "n_subjects": len(full), "test": "friedman", "note": ""}
-    if len(full) < 3 or table.shape[1] < 3 or np.ptp(full.to_numpy()) == 0:
-        why = "no variation" if len(full) and np.ptp(full.to_numpy()) == 0 else "needs three emotions in three subjects"
+    two = table.shape[1] == 2
+    test: dict[str, object] = {
+        "level": "",
+        "n_subjects": len(full),
+        "test": "wilcoxon" if two else "friedman",
+        "note": "",
+    }
+    if len(full) < 3 or np.ptp(full.to_numpy()) == 0:
+        why = "no variation" if len(full) and np.ptp(full.to_numpy()) == 0 else "needs three subjects with every level"
         return [*rows, test | {"test": "none", "note": why}]
+    if two:
+        if factor == "emotion":
+            return [*rows, test | {"test": "none", "note": "needs three emotions in three subjects"}]
+        result = wilcoxon((full.iloc[:, 0] - full.iloc[:, 1]).to_numpy()[:, None])
+        return [*rows, test | {"statistic": float(result.statistic[0]), "p_value": float(result.p_value[0])}]
     result = stats.friedmanchisquare(*full.to_numpy().T)
     return [*rows, test | {"statistic": float(result.statistic), "p_value": float(result.pvalue)}]
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 def _one(x: pd.Series) -> object:

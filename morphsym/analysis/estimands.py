@@ -3,6 +3,9 @@
 TE = y(unilateral) − y(baseline), IE = y(matched) − y(baseline), AE = y(unilateral) − y(matched), so TE = IE + AE;
 side_bias = TE(left) − TE(right); mirror_bias = y(mirrored_baseline) − y(baseline); null_error = y(null) − y(original)
 (photos); rerender = y(null) − y(baseline). Negative TE: the output falls as symmetry falls.
+
+Where the design has the arms: placebo = y(placebo) − y(baseline); droop = y(unilateral_droop) − y(unilateral), what the
+droop at rest adds to the weakness; IE_<rule> and AE_<rule>, the parts with the control that another rule matches.
 """
 
 from __future__ import annotations
@@ -14,6 +17,10 @@ import pandas as pd
 
 from .frames import Targets
 from .pairing import Pairs
+
+RULES = ("mesh", "coefficients", "landmarks")
+BY_SIDE = ("TE", "IE", "AE", "placebo", "droop", *(f"{c}_{r}" for c in ("IE", "AE") for r in RULES))
+"""Contrasts with a value for each side, which can be averaged over left and right."""
 
 ROW = ["source", "subject", "unit", "emotion", "side", "strength", "region"]
 
@@ -72,6 +79,7 @@ def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
             blocks.append(Block("IE", outcome, some, m[controlled], b[controlled]))
         if {"matched", "unilateral"} <= arms:
             blocks.append(Block("AE", outcome, some, u[controlled], m[controlled]))
+        blocks += _asked_for(y, outcome, edited, arms, u, b)
         units = pairs.units[pairs.units["source"] == source]
         rows = units.assign(side="none", strength=0.0, region="none")[ROW].reset_index(drop=True)
         for contrast, first, second in (
@@ -84,6 +92,31 @@ def contrasts(targets: Targets, pairs: Pairs, outcome: str) -> list[Block]:
                 if contrast == "rerender":
                     index = {arm: np.where(_one_face(targets, *index.values()), i, -1) for arm, i in index.items()}
                 blocks.append(Block(contrast, outcome, rows, *(_take(y, index[arm]) for arm in (first, second))))
+    return blocks
+
+
+def _asked_for(
+    y: np.ndarray, outcome: str, edited: pd.DataFrame, arms: frozenset[str], u: np.ndarray, b: np.ndarray
+) -> list[Block]:
+    """The contrasts of the arms that are not there by default. ``u`` and ``b`` are NaN where the triple is incomplete, so
+    that they are about the same units as TE, IE and AE."""
+    blocks = []
+
+    def add(contrast: str, arm: str, second: np.ndarray, flip: bool = False) -> None:
+        planned = (edited["side"].isin(edited.loc[edited[arm] >= 0, "side"])
+                   & edited["strength"].isin(edited.loc[edited[arm] >= 0, "strength"])).to_numpy()  # fmt: skip
+        rows = edited.loc[planned, ROW].reset_index(drop=True)
+        pair = (_take(y, edited[arm].to_numpy())[planned], second[planned])
+        blocks.append(Block(contrast, outcome, rows, *(pair[::-1] if flip else pair)))
+
+    if {"placebo", "baseline"} <= arms:
+        add("placebo", "placebo", b)
+    if {"unilateral_droop", "unilateral"} <= arms:
+        add("droop", "unilateral_droop", u)
+    for rule in RULES:
+        if f"matched_{rule}" in arms:
+            add(f"IE_{rule}", f"matched_{rule}", b)
+            add(f"AE_{rule}", f"matched_{rule}", u, flip=True)
     return blocks
 
 
@@ -145,7 +178,7 @@ def cells(blocks: list[Block], classifiers: tuple[str, ...], source: str) -> Cel
             rows = block.rows
             keep = np.ones(len(rows), dtype=bool)
             if "side" in over:
-                if block.contrast.removesuffix("_slope") not in ("TE", "IE", "AE"):
+                if block.contrast.removesuffix("_slope") not in BY_SIDE:
                     continue
                 keep = rows["side"].isin(["left", "right"]).to_numpy()
                 if rows.loc[keep, "side"].nunique() < 2:

@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..types import ARMS
 from .frames import ABSENT, FAILED, KEY, NO_EMOTION, OK, Targets, reason_text
 
 UNIT_ARMS = ("original", "baseline", "null", "mirrored_baseline")
 """Arms of which a unit has at most one condition."""
+
+EDITED_ARMS = tuple(a for a in ARMS if a not in UNIT_ARMS)
+"""Arms with a condition for each side, strength and region."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +28,7 @@ class Pairs:
 
     edited: pd.DataFrame
     """One row a unit × side × strength × region that is edited: source, subject, unit, emotion, side, strength, region,
-    and int columns baseline, unilateral, matched, mirrored_unilateral."""
+    and int columns baseline and each of EDITED_ARMS."""
     units: pd.DataFrame
     """One row a unit: source, subject, unit, emotion, and int columns original, baseline, null, mirrored_baseline."""
     designed: dict[str, frozenset[str]]
@@ -52,7 +56,8 @@ def pair(targets: Targets) -> Pairs:
             raise InputError(f"the unit {unit!r} has more than one {arm!r} condition; two runs in one folder?")
         units[arm] = rows.set_index("unit")["row"].reindex(units.index).fillna(-1).astype(int)
     edited: pd.DataFrame | None = None
-    for arm in ("unilateral", "matched", "mirrored_unilateral"):
+    present = [a for a in EDITED_ARMS if a in ("unilateral", "matched") or (table["arm"] == a).any()]
+    for arm in present:
         rows = table.loc[table["arm"] == arm, [*KEY, "row"]].rename(columns={"row": arm})
         edited = rows if edited is None else edited.merge(rows, on=KEY, how="outer")
     assert edited is not None
@@ -61,8 +66,8 @@ def pair(targets: Targets) -> Pairs:
             "conditions.parquet has no edited condition (arm 'unilateral'), so there is nothing to compare; "
             "run `morphsym intervene` with at least one --side and --strength"
         )
-    for arm in ("unilateral", "matched", "mirrored_unilateral"):
-        edited[arm] = edited[arm].fillna(-1).astype(int)
+    for arm in EDITED_ARMS:
+        edited[arm] = edited[arm].fillna(-1).astype(int) if arm in present else -1
     edited = edited.join(about, on="unit")
     edited["baseline"] = units["baseline"].reindex(edited["unit"]).to_numpy()
     edited = edited.sort_values(["source", "emotion", "region", "side", "strength", "unit"]).reset_index(drop=True)
@@ -125,12 +130,14 @@ def exclusions(targets: Targets, pairs: Pairs) -> pd.DataFrame:
             if arm not in arms:
                 add("", None, f"there is no {arm!r} arm, so {consequence}", 0, source=source, arm=arm)
     for source, edited in pairs.edited.groupby("source"):
-        for arm in ("unilateral", "baseline", "matched"):
-            if arm not in pairs.designed[str(source)]:
+        for arm in ("baseline", *EDITED_ARMS):
+            if arm not in pairs.designed[str(source)] or arm == "mirrored_unilateral":
                 continue
             lacking = edited[edited[arm] < 0]
-            if arm == "matched":  # a weakness of both sides is its own symmetric control
-                lacking = lacking[lacking["side"].isin(pairs.sides_of(str(source), arm))]
+            if arm not in ("unilateral", "baseline"):
+                # a weakness of both sides is its own symmetric control; some arms are for the largest strength only
+                there = edited[edited[arm] >= 0]
+                lacking = lacking[lacking["side"].isin(there["side"]) & lacking["strength"].isin(there["strength"])]
             for _, r in lacking.iterrows():
                 known = {k: r[k] for k in ("source", "unit", "subject", "emotion", "side", "strength", "region")}
                 add("", None, f"the pair has no {arm!r} condition", 1, arm=arm, **known)

@@ -10,13 +10,20 @@ import pandas as pd
 
 from ..errors import UsageError
 
-CONTRASTS = ("TE", "IE", "AE", "side_bias", "mirror_bias", "null_error", "rerender", "TE_slope", "IE_slope", "AE_slope")
+CONTRASTS = (
+    "TE", "IE", "AE", "side_bias", "mirror_bias", "null_error", "rerender", "TE_slope", "IE_slope", "AE_slope",
+    "placebo", "droop", "IE_mesh", "AE_mesh", "IE_coefficients", "AE_coefficients", "IE_landmarks", "AE_landmarks",
+)  # fmt: skip
 """Paired contrasts of a unit. TE = IE + AE exactly. Negative: the output falls as symmetry falls. The slopes are per
-unit of strength, over the doses with the baseline as dose 0."""
+unit of strength, over the doses with the baseline as dose 0. Those of the last line only where the design has their arms;
+see :mod:`.estimands`."""
 
 OUTCOMES = ("logit", "probability", "top1")
 """``logit``: centred logit of the unit's emotion. ``probability``: the classifier's probability of it. ``top1``: 1
 where the largest logit is that of the emotion, else 0."""
+
+SESOI = {"logit": 0.1, "probability": 0.01, "top1": 0.05}
+"""Smallest effects of interest by default: 0.1 logit changes the odds by less than 11 %."""
 
 TESTS = ("wilcoxon", "paired_t", "sign_flip", "sign")
 """Tests of every contrast. Beside them ``tost`` (TE, IE, AE, the biases), ``page`` (slopes), ``mcnemar`` (top1)."""
@@ -84,7 +91,7 @@ class AnalysisOptions:
     primary_region: str | None = None  # 'all' if it is in the design, else the first region
     correction: str = "holm"  # holm | fdr_bh
     zero_method: str = "wilcox"  # as in scipy.stats.wilcoxon: zero differences are dropped
-    sesoi: Mapping[str, float] = field(default_factory=lambda: {"logit": 0.1, "probability": 0.01, "top1": 0.05})
+    sesoi: Mapping[str, float] = field(default_factory=lambda: dict(SESOI))
     """Smallest effect of interest, by outcome, in its own units: TOST tests |effect| < sesoi."""
 
     def __post_init__(self) -> None:
@@ -147,6 +154,9 @@ class Analysis:
     """The primary effects by the people's attributes; see :func:`.crosschecks.heterogeneity`."""
     association: pd.DataFrame
     """Measured asymmetry and output in untouched photos; see :func:`.association.associate`."""
+    matching: pd.DataFrame
+    """The parts under the three rules by which ``matched`` can be matched; empty where the run has one rule. See
+    :func:`.sensitivity.rule_sensitivity`."""
     summary: dict[str, Any]
     """Machine readable, json-able: what was asked, the rules, counts, k of n, verdicts."""
     options: AnalysisOptions

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import faces
 from ..fitting import detectors
 from ..fitting.detectors import Detector
 from . import stages
 from .images import to_uint8
 from .run import one_thread
 from .store import Results
-from .study import ProgressBar, Study, Units, no_bar
+from .study import ProgressBar, again, no_bar
 from .units import FailedUnit
 
 COLUMNS = (
@@ -69,10 +68,8 @@ def read_blendshapes(
     face was found. Raises what :func:`morphsym.fitting.detectors.get` does where MediaPipe is missing.
     """
     results = Results.open(path)
-    study = Study.from_dict(results.manifest["spec"]["resolved"])
     read = detector or detectors.get("mediapipe")
-    model = faces.load_model(study.model)
-    units = Units(study, model)
+    study, model, units = again(results)
     chosen = np.random.default_rng(seed).choice(len(units), size=min(sample, len(units)), replace=False)
     rows: list[dict[str, Any]] = []
     total = sum(units.conditions(int(k), int(k) + 1) for k in chosen)

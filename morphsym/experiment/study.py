@@ -398,6 +398,9 @@ def again(results: Results) -> tuple[Study, MorphableModel, Units]:
             beside = results.path.absolute().parent
             places_ += [beside / known, beside / Path(known).name]
         study = replace(study, fits=str(next((p for p in places_ if (p / "fits.csv").is_file()), known)))
+        if study.labels and not study.anonymous and not Path(study.labels).is_file():
+            moved = [p.parent / Path(study.labels).name for p in places_]
+            study = replace(study, labels=str(next((p for p in moved if p.is_file()), study.labels)))
     model = faces.load_model(study.model)
     return study, model, Units(study, model)
 

@@ -69,7 +69,7 @@ def plan_study(
     workers: int | None = None,
     units_per_shard: int | None = None,
     photos: int = 0,
-    memory: float | None = None,
+    memory: str | None = None,
 ) -> Plan:
     """Count ``study`` and time its first units on one worker; ``photos`` more are yet to be fitted."""
     model = faces.load_model(study.model)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..types import ARMS
 from . import formatting as f
 
 _REST_MM = 1e-3  # a face whose mean displacement from rest is below this has no expression to weaken
@@ -29,11 +30,13 @@ def arm_table(conditions: pd.DataFrame) -> pd.DataFrame:
     wanted = [c for c in ("realised_asymmetry", "realised_intensity") if c in ok.columns]
     if ok.empty or not wanted:
         return pd.DataFrame(columns=["arm", "strength", "images", *wanted])
+    wanted += [c for c in ("displacement", "mirror_ssim", "image_change") if c in ok.columns]
     grouped = ok.groupby(["arm", "strength"], sort=True)
     table = grouped[wanted].mean()
     table.insert(0, "images", grouped.size())
     table = table.reset_index()
     order = ["original", "baseline", "null", "mirrored_baseline", "matched", "unilateral", "mirrored_unilateral"]
+    order += [a for a in ARMS if a not in order]
     rank = {a: i for i, a in enumerate(order)}
     return table.sort_values(
         ["arm", "strength"], key=lambda c: c.map(rank) if c.name == "arm" else c, ignore_index=True
@@ -50,7 +53,8 @@ def checks(conditions: pd.DataFrame) -> list[Check]:
     moving = unilateral[(unilateral["intensity0"] > _REST_MM) & (unilateral["strength"] > 0)]
     matched = ok[ok["arm"] == "matched"].merge(base, on="unit")
     pairs = matched.merge(moving, on=_PAIR, suffixes=("", "_u"))
-    found = [_manipulated(moving), _symmetric(pairs), _as_intense(pairs), _untouched(moving, ok), _covered(ok)]
+    found = [_manipulated(moving), _symmetric(pairs), _as_intense(pairs), _untouched(moving, ok)]
+    found += [_placebo(ok), *_pictures(pairs), _covered(ok)]
     resting = unilateral["unit"].nunique() - moving["unit"].nunique()
     if resting and len(moving):
         text = f"{f.plural(resting, 'unit')} at rest (such as a neutral face): there is nothing to weaken"
@@ -106,7 +110,7 @@ def _symmetric(pairs: pd.DataFrame) -> Check | None:
     excess = pairs["realised_asymmetry"] - pairs["asymmetry0"]
     allowed = _SAME * pairs["intensity0"]
     detail = (
-        f"asymmetry of the matched face exceeds the factual face's by at most {f.number(max(excess.max(), 0), 3)} mm "
+        f"asymmetry of the matched face exceeds the factual face’s by at most {f.number(max(excess.max(), 0), 3)} mm "
         f"in {f.plural(len(pairs), 'image')}"
     )
     return Check("The matched control adds no asymmetry", bool((excess <= allowed).all()), detail)
@@ -135,6 +139,55 @@ def _untouched(moving: pd.DataFrame, ok: pd.DataFrame) -> Check | None:
         f"the change of the edited half ({f.number(np.abs(edited).mean(), 3)} mm); the blend at the midline included"
     )
     return Check("The untouched half stays as it was", bool(share < 0.15), detail)
+
+
+def _placebo(ok: pd.DataFrame) -> Check | None:
+    """Equal to the unilateral edit in what it moves, and to the baseline in everything else."""
+    if not (ok["arm"] == "placebo").any() or "displacement" not in ok.columns:
+        return None
+    base = _baseline(ok, realised_asymmetry="asymmetry0", realised_intensity="intensity0")
+    mine = ok[ok["arm"] == "placebo"].merge(base, on="unit")
+    mine = mine.merge(ok[ok["arm"] == "unilateral"], on=_PAIR, suffixes=("", "_u"))
+    size = (mine["displacement"] - mine["displacement_u"]).abs() / mine["displacement_u"].clip(lower=_REST_MM)
+    kept = np.isclose(mine["realised_asymmetry"], mine["asymmetry0"], atol=_REST_MM) & np.isclose(
+        mine["realised_intensity"], mine["intensity0"], atol=_REST_MM
+    )
+    detail = (
+        f"it moves the skin by {f.number(mine['displacement'].mean())} mm on average, the weakness by "
+        f"{f.number(mine['displacement_u'].mean())} mm, by turning the head {f.number(mine['head_turn'].abs().mean())}° "
+        f"({f.number(mine['head_turn'].abs().max())}° at most)"
+    )
+    return Check(
+        "The placebo is as large as the weakness and keeps the expression",
+        bool((size <= _SAME).all() and kept.all()),
+        detail,
+    )
+
+
+def _pictures(pairs: pd.DataFrame) -> list[Check]:
+    """What the pictures themselves say, weakened beside matched, at the largest strength."""
+    found = []
+    top = pairs[pairs["strength"] == pairs["strength"].max()] if len(pairs) else pairs
+    for column, sign, name, what in (
+        ("mirror_ssim", -1, "The asymmetry can be seen: the weakened face is less like its mirror image than the matched",
+         "structural similarity with the mirror image"),
+        ("read_asymmetry", 1, "MediaPipe, which knows nothing of the mesh, reads more asymmetry in the weakened face",
+         "mean left–right difference of its blendshapes"),
+    ):  # fmt: skip
+        if column not in top.columns or f"{column}_u" not in top.columns:
+            continue
+        gap = sign * (top[f"{column}_u"] - top[column])
+        gap = gap[gap.notna()]
+        if gap.empty:
+            continue
+        values = top.loc[gap.index]
+        detail = (
+            f"in {int((gap > 0).sum())} of {f.plural(len(gap), 'pair')} at strength "
+            f"{f.strength_text(top['strength'].iloc[0])}; {what} {f.number(values[f'{column}_u'].mean(), 3)} weakened, "
+            f"{f.number(values[column].mean(), 3)} matched"
+        )
+        found.append(Check(name, bool(gap.mean() > 0 and (gap > 0).mean() > 0.5), detail))
+    return found
 
 
 def _covered(ok: pd.DataFrame) -> Check | None:

@@ -326,7 +326,7 @@ def manipulation(table: pd.DataFrame, source: str) -> Drawn | None:
         "What the edit did to the face",
         f"Realised asymmetry and intensity against strength. At the largest strength: {told}.",
         build,
-        "Measured on the 3D mesh. The matched face must lie on the weakened face's intensity and keep its asymmetry "
+        "Measured on the 3D mesh. The matched face must lie on the weakened face’s intensity and keep its asymmetry "
         "low.",
     )
 

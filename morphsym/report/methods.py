@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis import AnalysisOptions
+from ..types import REGIONS
 from . import formatting as f
 from .sentences import OUTCOMES, TESTS
 from .view import SourceView
@@ -22,7 +23,7 @@ _MATCHED = {
 
 LIMITS = (
     "What is claimed rests on the face model: it weakens expression as coefficients of a 3D morphable model, which "
-    "resembles facial palsy but lacks its droop at rest and its synkinesis.",
+    "resembles facial palsy but lacks its synkinesis, and in TE, IE and AE its droop at rest.",
     "The asymmetry part is defined by the rule by which the control is matched; another measure of ‘equal intensity’ "
     "moves the border between IE and AE, never their sum.",
     "A test over sampled people speaks for the population that the face model samples from, and a test over photos for "
@@ -53,8 +54,11 @@ def _procedure(views: Sequence[SourceView], conditions: pd.DataFrame, manifest: 
         f"{v.people} with {f.join_words(v.emotions)} ({f.plural(v.n_units, 'unit')})" for v in views if v.n_units
     )
     edited = conditions[conditions["arm"] == "unilateral"]
-    regions = sorted(set(edited["region"].astype(str)) - {"all"})
-    muscles = f"the region {f.join_words(regions)}" if regions else "the muscles of the facial nerve"
+    regions = sorted(set(edited["region"].astype(str)))
+    patterns = [f"the clinical pattern {f.clean(r)}" for r in regions if r not in REGIONS]
+    parts = [f"the region {r}" for r in regions if r in REGIONS and r != "all"]
+    whole = ["the muscles of the facial nerve"] if "all" in regions or not regions else []
+    muscles = f.join_words([*whole, *parts, *patterns])
     more = [f.clean(n) for n in design.get("include") or ()]
     muscles += f" (and of {f.join_words(more)})" if more else ""
     sides = f.join_words(dict.fromkeys(s for v in views for s in v.sides)) or "–"
@@ -71,10 +75,41 @@ def _procedure(views: Sequence[SourceView], conditions: pd.DataFrame, manifest: 
             f" For every unilateral face, a symmetric control (matched) weakens both halves equally such that {rule} "
             "equals that of the unilateral face."
         )
-    return text + (
-        " All arms of a unit share identity, pose, camera, light, skin, background and one crop for each classifier. "
-        f"Of {f.plural(len(conditions), 'condition')}, {f.count(failed) if failed else 'none'} failed."
+    return (
+        text
+        + _asked_for(conditions, design)
+        + (
+            " All arms of a unit share identity, pose, camera, light, skin, background and one crop for each classifier. "
+            f"Of {f.plural(len(conditions), 'condition')}, {f.count(failed) if failed else 'none'} failed."
+        )
     )
+
+
+def _asked_for(conditions: pd.DataFrame, design: Mapping[str, Any]) -> str:
+    """The further controls and sweeps, where the run has them."""
+    arms, text = set(conditions["arm"]), ""
+    if "placebo" in arms:
+        mean = ""
+        if "head_turn" in conditions:
+            turn = conditions.loc[conditions["arm"] == "placebo", "head_turn"].abs().mean()
+            mean = f" ({f.number(turn, 1)}° on average)"
+        text += (
+            f" A placebo turns the head towards the weakened side{mean} such that the mean displacement of the skin’s "
+            "vertices equals that of the unilateral edit, without any change of expression."
+        )
+    if "unilateral_droop" in arms:
+        text += (
+            f" A further arm adds a droop of the weak side at rest ({f.strength_text(design.get('rest_droop'))} of a full "
+            "one, times the strength); it enters no other contrast."
+        )
+    if any(str(a).startswith("matched_") for a in arms):
+        text += " At the largest strength the control was also matched by the other two rules (sensitivity analysis)."
+    swept = [(k, design.get(k)) for k in ("yaw", "pitch", "light", "skin") if design.get(k)]
+    if swept:
+        told = f.join_words(f"{k} ({', '.join(f'{v:g}°' if isinstance(v, float | int) else f.clean(v) for v in vs)})"
+                            for k, vs in swept if isinstance(vs, Sequence))  # fmt: skip
+        text += f" Sampled people were rendered once for every combination of {told}, everything else equal; pairs stay within."
+    return text
 
 
 def _statistics(options: AnalysisOptions) -> str:

@@ -20,6 +20,7 @@ from ..errors import StoreError
 from ..experiment.atomic import ensure_folder, write_bytes, write_text
 from . import citations, dag, figures, methods, sentences
 from . import formatting as f
+from .beyond import Beyond, beyond
 from .checks import Check, arm_table, cells_check, checks
 from .decisions import DecisionRow, decision_rows
 from .examples import ExampleStrip, examples_from_results, strip_view
@@ -60,6 +61,7 @@ class Block:
     null_notes: list[str]
     figures: dict[str, Drawn] = field(default_factory=dict)
     manipulation: Drawn | None = None
+    beyond: Beyond = field(default_factory=Beyond)
 
 
 def write_report(
@@ -111,7 +113,11 @@ def render(
     has_bias = any("bias" in b.figures for b in blocks)
     contents = [
         ("verdicts", "Classifier by classifier"), ("pictures", "Pictures"), ("effects", "How strongly"),
-        *([("bias", "Biases")] if has_bias else []), ("checks", "Checks"), ("excluded", "Left out"),
+        *([("bias", "Biases")] if has_bias else []),
+        *([("people", "For whom")] if any(b.beyond.people_text for b in blocks) else []),
+        *([("robust", "Does it hold")] if any(b.beyond.any_robust for b in blocks) else []),
+        *([("real", "Real photos")] if any(b.beyond.photos_text for b in blocks) else []),
+        ("checks", "Checks"), ("excluded", "Left out"),
         ("model", "Causal model"), ("methods", "Methods"), ("references", "References"), ("provenance", "Versions"),
     ]  # fmt: skip
     return _template().render(
@@ -156,6 +162,9 @@ def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Bl
             "images": f.count(r["images"]),
             "asymmetry": f.number(r.get("realised_asymmetry"), 3),
             "intensity": f.number(r.get("realised_intensity"), 3),
+            "displacement": f.number(r.get("displacement"), 3),
+            "mirror": f.number(r.get("mirror_ssim"), 3),
+            "change": f.percent(r.get("image_change"), 2),
         }
         for r in table.to_dict("records")
     ]
@@ -174,6 +183,7 @@ def _block(analysis: Analysis, view: SourceView, conditions: pd.DataFrame) -> Bl
         null_notes,
         figures.all_figures(analysis, view),
         figures.manipulation(table, view.source),
+        beyond(analysis, view),
     )
 
 

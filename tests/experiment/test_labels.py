@@ -85,7 +85,7 @@ def test_labels_reach_the_rows(folder: Path, tmp_path: Path) -> None:
     assert one["subject"].tolist() == ["anna", "ben"]
     assert one["cohort"].tolist() == ["patient", "healthy"]
     assert one["age"].tolist() == [54.0, 47.5]
-    assert (one["measured_asymmetry"] > 0).all()
+    assert (one["observed_realised_asymmetry_mm"] > 0).all()
     assert Study.from_dict(study.to_dict()) == study
     assert "labels" not in Study(sample=1).to_dict()
     hidden = list(Units(replace(study, anonymous=True), load_model("makehuman")))
