@@ -172,7 +172,42 @@ def benches() -> Iterator[dict[str, Any]]:
     yield from planted()
 
 
-if __name__ == "__main__":
+DEMANDED = ("clustered", "skewed", "heavy-tailed", "tied")
+"""Data for which the bounds must hold, with SUBJECTS people; the others show where they end."""
+
+
+def bounds(name: str) -> tuple[float, float] | None:
+    """What a rate must lie between; None where nothing is demanded. The sign test is no primary test: with 50 people its
+    exact level is 0.033."""
+    name = name.removeprefix("calibration: ")
+    ends = tuple(f"{d}, {SUBJECTS} people" for d in DEMANDED)
+    if name.startswith(tuple(f"false positives, {t}, " for t in ("wilcoxon", "paired_t", "sign_flip"))):
+        return (0.04, 0.06) if name.split(", ", 2)[2] in ends else None
+    if name.startswith("coverage, percentile, "):
+        return (0.935, 0.965) if name.split(", ", 2)[2] in ends else None
+    if name.startswith("family-wise"):
+        return (0.0, 0.06)
+    for end, limits in (("TE found", (0.95, 1.0)), ("only, 50 people: AE found", (0.0, 0.06)),
+                        ("claims asymmetry", (0.0, 0.06)), ("0.5, 50 people: AE found", (0.9, 1.0))):  # fmt: skip
+        if name.endswith(end):
+            return limits
+    return None
+
+
+def main() -> int:
+    """Print every figure; 1 where any misses its bounds."""
+    judged = missed = 0
     for line in benches():
+        limits = bounds(line["name"])
+        if limits is not None:
+            judged += 1
+            missed += not limits[0] <= line["value"] <= limits[1]
+            line |= {"bounds": limits, "holds": limits[0] <= line["value"] <= limits[1]}
         print(json.dumps(line, ensure_ascii=False))
         sys.stdout.flush()
+    print(json.dumps(row("bounds missed", missed, f"of {judged}", 0), ensure_ascii=False))
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
