@@ -23,6 +23,7 @@ from .basis import LandmarkBasis, landmark_basis
 from .detectors import KINDS, Detection, Detector, FileDetector
 from .images import Photo, load_array, load_photo
 from .measures import measures, symmetrized
+from .occlusion import covered
 from .priors import expression_prior
 from .quality import check_detection, check_fit, landmark_sigma, quality_flag
 from .same_person import common_directions, solve_same_person
@@ -208,6 +209,7 @@ def _find(
             note="; ".join(n for n in notes if n),
         )
         reason = check_detection(detection, blank.width, blank.height)
+        one = replace(one, quality="" if reason else "; ".join(covered(photo.pixels, detection.landmarks68)))
         failed = replace(one, status="failed", reason=reason) if reason else None
         faces.append(_Face(failed, one, detection, source.sequence))
     return faces
@@ -323,7 +325,8 @@ def _records(
             converged=bool(converged[i]),
         )
         reason = check_fit(done)
-        done = replace(done, quality=reason or quality_flag(done, weight[i]))
+        flags = [blank.quality, quality_flag(done, weight[i])]
+        done = replace(done, quality=reason or "; ".join(f for f in flags if f not in ("", "good")) or "good")
         fits.append(replace(done, status="failed", reason=reason) if reason else done)
     return fits
 

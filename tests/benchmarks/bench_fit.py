@@ -29,22 +29,30 @@ FACES, BATCH, REFERENCE = 256, 64, 3
 
 def problem(model: Any, count: int, seed: int = 0) -> solver.Problem:
     """Noisy landmarks (half a pixel at about 100 pixels between the eyes) of made-up faces within yaw ±40°."""
+    angles = np.random.default_rng([seed, 1]).uniform(-1, 1, (3, count)) * np.array([[40], [15], [30]])
+    return problem_at(model, angles, seed)[0]
+
+
+def problem_at(model: Any, angles: np.ndarray, seed: int) -> tuple[solver.Problem, torch.Tensor]:
+    """The same for given yaw, pitch and roll ``(3, B)`` in degrees; and the true rotations ``(B, 3, 3)``."""
     rng = np.random.default_rng(seed)
+    count = angles.shape[1]
     basis = landmark_basis(model, mediapipe=True)
     prior = expression_prior(model, [None] * count)
     identity = torch.from_numpy(rng.normal(size=(count, basis.identity.shape[-1])) * 0.8)
     variables = torch.from_numpy(rng.uniform(0, 0.8, prior.mean.shape) * (rng.random(prior.mean.shape) < 0.15))
     points = basis.mean + torch.einsum("ncr,br->bnc", basis.identity, identity)
     points = points + torch.einsum("ncr,br->bnc", basis.expression, variables @ prior.tie.T)
-    angles = rng.uniform(-1, 1, (3, count)) * np.array([[40], [15], [30]])
-    seen = points @ euler_to_rotation(*angles).transpose(1, 2)
+    R = euler_to_rotation(*angles)
+    seen = points @ R.transpose(1, 2)
     seen = seen + torch.from_numpy(np.stack([0 * angles[0], 0 * angles[0], rng.uniform(60, 140, count)], -1))[:, None]
     pixels = 900 * seen[..., :2] / seen[..., 2:] + 256
     pixels = pixels + torch.from_numpy(rng.normal(size=tuple(pixels.shape)) * 0.5)
-    return solver.Problem(
+    whole = solver.Problem(
         pixels, torch.from_numpy(sigma68()).expand(count, -1).clone(), torch.full((count, 2), 512.0).double(),
         torch.full((count,), torch.nan).double(), prior, slide=False,
     )  # fmt: skip
+    return whole, R
 
 
 def part(whole: solver.Problem, rows: slice) -> solver.Problem:

@@ -89,7 +89,8 @@ class MediaPipeDetector:
         if not found:
             for quarters in (1, 3, 2):
                 turned = self._detect_turned(working, quarters, f"found in the picture turned by {90 * quarters}°")
-                if found := [self._upright(working, d) for d in turned]:
+                upright = [self._upright(working, d) for d in turned]
+                if found := [d for d in upright if ONCE not in d.note]:
                     break
         if not found:
             found = first or next((f for parts in CROPS if (f := self._search_crops(working, parts))), [])

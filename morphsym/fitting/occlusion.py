@@ -1,0 +1,93 @@
+"""Signs in the pixels that a part of the face is covered, where the landmarks alone do not show it.
+
+A detector that has learned faces puts eyes behind sunglasses and a mouth behind a mask, at plausible places, so the landmarks
+fit well. The pixels tell: an eye has lids, lashes and an iris, hence edges, and the skin around it is as bright as the cheek;
+the lower face has the colour of the forehead. These are rules of thumb for a flag that a person looks at, never for a
+rejection: dark glasses, masks and hands are meant; make-up, beards and hard shadows can raise it too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from skimage.color import rgb2lab
+from skimage.draw import polygon
+
+SIDE = 64
+"""Pixels between the outer eye corners after resampling (less is enlarged): so that edges mean the same in all photos."""
+
+FLAT_EYE = 6.0
+"""Standard deviation of lightness (CIELAB, 0 to 100) below which nothing of an eye can be seen."""
+
+FLAT_SKIN = 0.1
+"""The same of mouth and chin, as a share of their lightness: dark skin has less contrast, and must not be flagged for it."""
+
+DARK_EYES = 0.5
+"""Lightness of the ring around the eyes, as a share of the cheeks'."""
+
+OTHER_COLOUR = 22.0
+"""CIELAB distance, without lightness, between mouth and chin and the upper face."""
+
+EYES = {"right eye": slice(36, 42), "left eye": slice(42, 48)}
+
+
+def covered(pixels: np.ndarray, landmarks: np.ndarray) -> list[str]:
+    """What may be covered, in words; [] where nothing looks it. ``pixels (H, W, 3)`` uint8, ``landmarks (68, 2)``."""
+    lab, points = _around(pixels, landmarks)
+    if lab is None:
+        return []
+    found = []
+    cheeks = np.concatenate([_inside(lab, points[list(rows)]) for rows in ((1, 31, 48, 3), (15, 35, 54, 13))])
+    rings = []
+    for name, rows in EYES.items():
+        eye = points[rows]
+        ring = _inside(lab, _grown(eye, 1.9))
+        if len(ring) < 20:
+            continue
+        rings.append(ring)
+        if ring[:, 0].std() < FLAT_EYE:
+            found.append(f"{name}: nothing of it can be seen; is something in front of it?")
+    if rings and len(cheeks) > 50:
+        light = np.median(np.concatenate(rings)[:, 0]) / max(float(np.median(cheeks[:, 0])), 1.0)
+        if light < DARK_EYES and not found:
+            found.append("the eyes are much darker than the cheeks; dark glasses?")
+    upper = _inside(lab, np.concatenate([points[[39, 42]], points[[35, 31]]]))  # the bridge of the nose
+    lower = np.concatenate([_inside(lab, points[[48, 54, 10, 9, 8, 7, 6]]), _inside(lab, points[[31, 35, 54, 48]])])
+    if len(upper) > 50 and len(lower) > 50:
+        distance = float(np.linalg.norm(np.median(upper[:, 1:], axis=0) - np.median(lower[:, 1:], axis=0)))
+        smooth = lower[:, 0].std() < min(FLAT_EYE, FLAT_SKIN * float(np.median(lower[:, 0])))
+        if distance > OTHER_COLOUR or smooth:
+            found.append("mouth and chin do not look like the rest of the face; a mask?")
+    return found
+
+
+def _around(pixels: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """CIELAB of the face, resampled, and the landmarks there."""
+    height, width = pixels.shape[:2]
+    eyes = float(np.linalg.norm(landmarks[36] - landmarks[45]))
+    low = np.floor(landmarks.min(axis=0) - 0.3 * eyes).astype(int)
+    high = np.ceil(landmarks.max(axis=0) + 0.3 * eyes).astype(int)
+    low, high = np.maximum(low, 0), np.minimum(high, (width, height))
+    if (high - low < 8).any() or eyes < 4:
+        return None, landmarks
+    scale = SIDE / eyes
+    size = np.maximum(np.round((high - low) * scale), 8).astype(int)
+    if size.max() > 8 * SIDE:
+        return None, landmarks
+    cut = Image.fromarray(np.ascontiguousarray(pixels[low[1] : high[1], low[0] : high[0]]))
+    small = np.asarray(cut.resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR))
+    return rgb2lab(small), (landmarks - low) * (size / (high - low))
+
+
+def _inside(lab: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """The pixels ``(N, 3)`` inside a polygon of points (x, y)."""
+    rows, columns = polygon(outline[:, 1], outline[:, 0], lab.shape[:2])
+    return np.asarray(lab[rows, columns])
+
+
+def _grown(outline: np.ndarray, factor: float) -> np.ndarray:
+    centre = outline.mean(axis=0)
+    grown = centre + (outline - centre) * factor
+    # Eyes are flat: as much is added above and below as at the corners.
+    grown[:, 1] = centre[1] + (outline[:, 1] - centre[1]) * (factor + 0.6)
+    return grown

@@ -1,0 +1,175 @@
+"""Landmark fits: speed, memory, directions, the mirror test and real photos; figures of ``docs/accuracy.md``.
+
+Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, directions, mirror,
+photos (all without). ``mirror`` and ``photos`` need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skimage import data
+
+from morphsym import resources
+from morphsym.errors import MorphsymError
+from morphsym.faces import MorphableModel, load_model
+from morphsym.fitting import Detection, find_photos, fit, fit_each, load_photo, solver
+from morphsym.fitting.basis import landmark_basis
+from morphsym.fitting.detectors.mediapipe import MediaPipeDetector, mirrored_detection
+from morphsym.rendering import portrait_camera, render
+from morphsym.rendering.lights import default_lights
+
+from . import bench_fit
+
+SAMPLE = "sample/astronaut.json"
+
+
+def speed(model: MorphableModel, _: Path | None) -> Iterator[str]:
+    """The solver alone in batches of 64, and ``fit`` with given landmarks: records, measures and all."""
+    basis = landmark_basis(model, mediapipe=True)
+    whole = bench_fit.problem(model, 512)
+    solver.solve(basis, bench_fit.part(whole, slice(0, 64)))
+    best, iterations = 0.0, 0.0
+    for _round in range(3):
+        start = time.perf_counter()
+        found = [solver.solve(basis, bench_fit.part(whole, slice(i, i + 64))) for i in range(0, 512, 64)]
+        best = max(best, 512 / (time.perf_counter() - start))
+        iterations = float(torch.cat([f.iterations for f in found]).double().mean())
+    yield f"solver: {best:.0f} faces a second, {iterations:.1f} steps a face, {torch.get_num_threads()} threads"
+    image = np.ascontiguousarray(data.astronaut())
+    given = resources.asset(SAMPLE)
+    for n in (64, 256, 1024):
+        start = time.perf_counter()
+        assert all(f.ok for f in fit_each([image] * n, model, landmarks=[given] * n))
+        spent = time.perf_counter() - start
+        yield f"fit with given landmarks: {n} photos, {n / spent:.0f} a second ({1000 * spent / n:.1f} ms a photo)"
+
+
+def memory(model: MorphableModel, _: Path | None) -> Iterator[str]:
+    """Peak memory of fitting more and more photos from disk, one after the other."""
+    import tempfile
+
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photo.png"
+        Image.fromarray(np.asarray(Image.fromarray(data.astronaut()).resize((2048, 2048)))).save(path, compress_level=1)
+        marks = np.array(json.loads(resources.asset(SAMPLE).read_text())["landmarks_478"])[:, :2] * 4
+        for n in (32, 128, 384):
+            for f in fit_each([path] * n, model, landmarks=[marks] * n):
+                assert f.ok
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            yield f"peak memory after {n} photos of 2048 × 2048: {peak:.0f} MiB"
+
+
+def directions(model: MorphableModel, _: Path | None) -> Iterator[str]:
+    """Noisy landmarks (half a pixel) of 10 people a direction: every in-plane rotation, yaw to ±60°."""
+    basis = landmark_basis(model, mediapipe=True)
+    for yaw in (-60, -45, -30, 0, 30, 45, 60):
+        rolls = np.repeat(np.arange(0, 360, 15.0), 10)
+        angles = np.stack([np.full(len(rolls), float(yaw)), np.tile([-10.0, 10.0], len(rolls) // 2), rolls])
+        whole, truth = bench_fit.problem_at(model, angles, seed=100 + yaw)
+        found = solver.solve(basis, whole)
+        cos = (torch.einsum("bij,bij->b", found.R, truth) - 1) / 2
+        angle = torch.rad2deg(torch.arccos(cos.clamp(-1, 1))).numpy()
+        error = (found.projected - whole.pixels).norm(dim=-1).mean(-1)
+        nme = (error / (whole.pixels[:, 36] - whole.pixels[:, 45]).norm(dim=-1)).numpy()
+        yield (
+            f"yaw {yaw:+d}°, roll 0° to 345°: {int(found.converged.sum())} of {len(rolls)} converged, rotation error "
+            f"{np.median(angle):.1f}° (median), {angle.max():.1f}° (largest), landmark error {100 * np.median(nme):.2f} %"
+        )
+
+
+def mirror(model: MorphableModel, folder: Path | None) -> Iterator[str]:
+    """Largest difference of an expression coefficient between a photo's fit and its mirror image's, mirrored back."""
+
+    def largest(pairs: list[tuple[np.ndarray, Detection, Detection]]) -> np.ndarray:
+        here = fit([p[0] for p in pairs], model, landmarks=[p[1] for p in pairs])
+        there = fit([p[0][:, ::-1].copy() for p in pairs], model, landmarks=[p[2] for p in pairs])
+        both = [(a, b) for a, b in zip(here, there, strict=True) if a.ok and b.ok]
+        return np.array([np.abs(model.mirror_expression(b.expression) - a.expression).max() for a, b in both])
+
+    pictures = [*portraits(model, 24), *(load_photo(p).pixels for p in photographs(folder))]
+    for both_ways in (True, False):
+        detector = MediaPipeDetector(both_ways=both_ways)
+        pairs, spent = [], 0.0
+        for picture in pictures:
+            start = time.perf_counter()
+            here = detector(picture)
+            spent += time.perf_counter() - start
+            there = detector(picture[:, ::-1].copy())
+            if here and there:
+                pairs.append((picture, here[0], there[0]))
+        found = largest(pairs)
+        yield (
+            f"{'both ways (default)' if both_ways else 'one look'}: {len(found)} pictures, largest {found.max():.4f}, "
+            f"median {np.median(found):.4f}; detection {1000 * spent / len(pictures):.0f} ms a picture"
+        )
+        if both_ways:
+            given = largest([(p, a, mirrored_detection(a, p.shape[1])) for p, a, _ in pairs])
+            yield f"given landmarks, mirrored: largest {given.max():.1e}"
+
+
+def photos(model: MorphableModel, folder: Path | None) -> Iterator[str]:
+    """Landmark error of real photos, MediaPipe's points detected on them."""
+    found = [f for f in fit(photographs(folder), model, face="all") if f.detector]
+    good = [f for f in found if f.ok]
+    nme = np.array([100 * f.nme for f in good])
+    yield (
+        f"{model.name}: {len(good)} faces fitted, {len(found) - len(good)} refused; landmark error {nme.mean():.2f} % "
+        f"(mean), {np.median(nme):.2f} % (median), {nme.max():.2f} % (largest); {int((nme <= 2).sum())} at most 2 %; "
+        f"{sum(f.quality == 'good' for f in good)} not flagged"
+    )
+    for f in found:
+        if not f.ok:
+            yield f"  refused: {f.reason}"
+
+
+def photographs(folder: Path | None) -> list[Any]:
+    return [np.ascontiguousarray(data.astronaut()), *(find_photos([folder]) if folder else [])]
+
+
+def portraits(model: MorphableModel, count: int) -> list[np.ndarray]:
+    """Renders of random people with random expressions and poses, 320²."""
+    rng = np.random.default_rng(11)
+    out = []
+    for _ in range(count):
+        e = np.where(rng.random(len(model.sided)) < 0.15, rng.uniform(0, 0.7, len(model.sided)), 0).astype(np.float32)
+        identity = (rng.normal(size=model.n_identity) * 0.7).astype(np.float32)
+        v = model.forward(torch.from_numpy(identity)[None], torch.from_numpy(e)[None])
+        camera = portrait_camera(320, 90.0, 24.0, rng.uniform(-30, 30), rng.uniform(-10, 10), rng.uniform(-15, 15))
+        picture, _c = render(v, torch.as_tensor(model.faces), torch.as_tensor(model.albedo), camera, default_lights(1))
+        out.append((picture[0].permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8))
+    return out
+
+
+PARTS = {"speed": speed, "memory": memory, "directions": directions, "mirror": mirror, "photos": photos}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure")
+    parser.add_argument("--photos", type=Path, help="a folder of portraits")
+    parser.add_argument("--model", default="makehuman")
+    args = parser.parse_args()
+    model = load_model(args.model)
+    print(f"load average {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
+    for name in args.parts or PARTS:
+        try:
+            for line in PARTS[name](model, args.photos):
+                print(f"{name}: {line}", flush=True)
+        except MorphsymError as e:
+            print(f"{name}: not measured: {e}")
+
+
+if __name__ == "__main__":
+    main()
