@@ -33,13 +33,15 @@ MEASURES = (*MESH, *(f"{name}_{side}_mm" for name in CLINICAL for side in ("left
 the mean distance between a vertex and its partner's mirror image, after the best rigid alignment of the two.
 ``realised_asymmetry_mm``, ``realised_intensity_mm``: of the expression alone, whatever the identity; the same quantities as in
 the results of an experiment (:func:`morphsym.intervention.measure`).
-``commissure_excursion``: from the middle of the lower lip's lower edge to the corner of the mouth.
+``commissure_excursion``: from where the face's midline (through the bridge of the nose, upright in the head's frame) meets the
+lower lip's lower edge to the corner of the mouth, as in the clinic: a mouth that is pulled to one side, or an eye that
+shuts, does not take the midline with it.
 ``palpebral_fissure``: mean of two heights between the lids.
 ``brow_height``: of the brow's middle three points above the line through the corners of both eyes.
 """
 
 _CORNER = {"left": 54, "right": 48}
-_LIP = 57
+_LIP, _BRIDGE = 57, 27
 _LIDS = {"left": ((43, 47), (44, 46)), "right": ((37, 41), (38, 40))}
 _EYE = {"left": (42, 45), "right": (36, 39)}
 _BROW = {"left": (23, 24, 25), "right": (18, 19, 20)}
@@ -131,9 +133,10 @@ def clinical_from_points(points: np.ndarray) -> dict[str, float]:
     right, left = (flat[list(_EYE[s])].mean(axis=0) for s in ("right", "left"))
     across = (left - right) / np.linalg.norm(left - right)
     up = np.array([-across[1], across[0]])
+    lip = np.array([flat[_BRIDGE, 0], flat[_LIP, 1]])
     found: dict[str, float] = {}
     for side in ("left", "right"):
-        found[f"commissure_excursion_{side}_mm"] = float(np.linalg.norm(flat[_CORNER[side]] - flat[_LIP]))
+        found[f"commissure_excursion_{side}_mm"] = float(np.linalg.norm(flat[_CORNER[side]] - lip))
         found[f"palpebral_fissure_{side}_mm"] = float(np.mean([(flat[a] - flat[b]) @ up for a, b in _LIDS[side]]))
         found[f"brow_height_{side}_mm"] = float((flat[list(_BROW[side])].mean(axis=0) - right) @ up)
     return {k: found[k] for k in MEASURES if k in found}

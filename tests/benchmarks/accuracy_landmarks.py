@@ -98,7 +98,8 @@ def mirror(model: MorphableModel, folder: Path | None) -> Iterator[str]:
         both = [(a, b) for a, b in zip(here, there, strict=True) if a.ok and b.ok]
         return np.array([np.abs(model.mirror_expression(b.expression) - a.expression).max() for a, b in both])
 
-    pictures = [*portraits(model, 24), *(load_photo(p).pixels for p in photographs(folder))]
+    real = [p if isinstance(p, np.ndarray) else load_photo(p).pixels for p in photographs(folder)]
+    pictures = [*portraits(model, 24), *real]
     for both_ways in (True, False):
         detector = MediaPipeDetector(both_ways=both_ways)
         pairs, spent = [], 0.0
