@@ -22,7 +22,7 @@ from morphsym.rendering.backends import _compile, numba_kernels
 from morphsym.types import Cameras
 
 COMMAND = "python -m tests.benchmarks.bench_render"
-SIZE, BATCH = 224, 32
+SIZE, BATCH = 224, 8
 ICT = Path(__file__).resolve().parents[3] / "shared" / "data" / "face_models" / "ict_facekit.npz"
 
 Mesh = tuple[str, Tensor, Tensor, Tensor]  # name, vertices (V, 3), faces (F, 3), albedo (V, 3)
@@ -65,7 +65,7 @@ def meshes() -> Iterator[Mesh]:
         )
 
 
-def rates(*works: Callable[[], Any], items: int, seconds: float = 6.0) -> list[tuple[float, float]]:
+def rates(*works: Callable[[], Any], items: int, seconds: float = 8.0) -> list[tuple[float, float]]:
     """For each of ``works``: items a second of wall time and of processor time (all threads), the best of many rounds.
 
     The works take turns, so that a busy machine is busy for all of them. Processor time hardly sees its other tenants.
@@ -177,7 +177,7 @@ def classified() -> Iterator[dict[str, Any]]:
     from morphsym.classifiers import bundled, load_classifier
     from morphsym.faces import load_model
 
-    model, count = load_model("makehuman"), 16
+    model, count = load_model("makehuman"), 8
     camera, lights = portrait_camera(SIZE, yaw=np.linspace(-10, 10, count)), default_lights(count)
     vertices = model.mean[None].float().expand(count, -1, -1).contiguous()
     marks, _ = cams.project(camera, model.landmarks(vertices))
@@ -199,7 +199,7 @@ def classified() -> Iterator[dict[str, Any]]:
 
 def gradients(name: str, vertices: Tensor, faces: Tensor, albedo: Tensor) -> Iterator[dict[str, Any]]:
     """Interpolation alone and the whole differentiable picture: forward and backward, against forward."""
-    count = 8
+    count = 4
     camera, lights = portrait_camera(SIZE, yaw=np.linspace(-30, 30, count)), default_lights(count)
     batch = vertices.expand(count, -1, -1).contiguous().requires_grad_()
     across = differentiable.neighbours(faces)
