@@ -23,7 +23,8 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 _BYTES = {
     "numba": (100, 0, 0, 13),
     "triton": (330, 16, 8, 16),
-    "fragments": (400, 60, 300, 40),  # torch and pytorch3d: shaded from fragments, by torch's operations
+    "pytorch3d": (400, 100, 560, 40),  # shaded from fragments by torch's operations, of 8 candidates a sample
+    "torch": (400, 60, 300, 40),
 }
 
 
@@ -46,7 +47,7 @@ def words(count: float) -> str:
 
 def picture_bytes(backend: str, vertices: int, faces: int, height: int, width: int, samples: int = SAMPLES) -> int:
     """Bytes that ``backend`` needs for each picture of a batch, while it renders it and for the picture itself."""
-    a, b, c, d = _BYTES.get(backend, _BYTES["fragments"])
+    a, b, c, d = _BYTES[backend]
     pixels = height * width
     return a * vertices + b * faces + c * pixels * samples + d * pixels
 

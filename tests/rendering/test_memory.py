@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import weakref
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,14 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "numba",
+        "torch",
+        pytest.param("pytorch3d", marks=pytest.mark.skipif(find_spec("pytorch3d") is None, reason="not installed")),
+    ],
+)
 def test_estimates_are_near_what_is_used(backend: str) -> None:
     """Never less than what is measured (arrays of numpy, tensors of torch), and not three times as much."""
     vertices, faces = ellipsoid(24, 48)
@@ -83,7 +91,7 @@ def test_estimates_are_near_what_is_used(backend: str) -> None:
         images, _ = render(batch, faces, albedo, camera, lights, backend=backend)
     arrays = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    used = live.most if backend == "torch" else arrays - 1e6  # numba: numpy's arrays, but for each thread's z-buffer
+    used = arrays - 1e6 if backend == "numba" else live.most  # numba: numpy's arrays, but for each thread's z-buffer
     estimate = 4 * memory.picture_bytes(backend, len(vertices), len(faces), 160, 160)
     assert images.shape[0] == 4
     assert used <= estimate < 3 * used
