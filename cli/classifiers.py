@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from . import options
-from .progress import say
+from .progress import download, say
 
 
 @click.group("classifiers")
@@ -110,4 +110,6 @@ def get(names: tuple[str, ...], offline: bool, quiet: bool) -> None:
     from morphsym.classifiers import store
 
     for name in names:
-        say(f"{name}: {store.get_weights(name, offline=offline)}", quiet)
+        with download(quiet, name) as progress:
+            path = store.get_weights(name, progress, offline=offline)
+        say(f"{name}: {path}", quiet)

@@ -63,6 +63,26 @@ def _told_of_ctrl_c(progress: tqdm[Any]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def download(quiet: bool, description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes; yields a function of the bytes that are there and the bytes there will be (None: unknown)."""
+    progress: tqdm[Any] | None = None
+
+    def told(have: int, total: int | None) -> None:
+        nonlocal progress
+        if progress is None:  # a resumed download begins where it was
+            progress = tqdm(
+                total=total, initial=have, desc=description, unit="B", unit_scale=True, file=sys.stderr, disable=quiet
+            )
+        progress.update(have - progress.n)
+
+    try:
+        yield told
+    finally:
+        if progress is not None:
+            progress.close()
+
+
 def say(message: str, quiet: bool = False) -> None:
     """A message for a person, on standard error."""
     if not quiet:

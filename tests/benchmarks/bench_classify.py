@@ -25,7 +25,7 @@ from tests.classifiers.faces import landmarks, picture
 
 COMMAND = "python -m tests.benchmarks.bench_classify"
 NAMES = ("mini_xception", "face_expression_net", "ddamfn_pp_affectnet8", "dan_affectnet8", "emonext_tiny", "emonet_8",
-         "poster_v2_affectnet8")  # fmt: skip
+         "poster_v2_affectnet8", "residual_masking_network", "segmentation_vgg19")  # fmt: skip
 BATCH = 32
 SIZE = 224
 
