@@ -10,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from click.testing import CliRunner
-from morphsym_cli.classifiers import command
+from morphsym_cli import cli
 
 from morphsym.classifiers import catalogue, load_classifier, store, user_specs
 from morphsym.classifiers import registry as registry_module
@@ -108,11 +108,11 @@ def test_get_resumes_and_checks(home, server):
 
 def test_the_command_shows_the_bytes(home, server):
     entry(home, f"{server}/file", sha256=hashlib.sha256(CONTENT).hexdigest())
-    done = CliRunner().invoke(command, ["get", "mine"])
+    done = CliRunner().invoke(cli, ["classifiers", "get", "mine"])
     assert done.exit_code == 0, done.output
     assert "mine: 100%" in done.stderr
     assert "w.onnx" in done.stderr
-    assert "100%" not in CliRunner().invoke(command, ["get", "mine"]).stderr  # nothing to fetch
+    assert "100%" not in CliRunner().invoke(cli, ["classifiers", "get", "mine"]).stderr  # nothing to fetch
 
 
 def test_git_blob_ids_are_git_s(home, server):
