@@ -1,14 +1,18 @@
 """A user's mistake costs one clear line on standard error and the right exit status: never a traceback.
 
-Each case runs the real program in a process of its own.
+Cases of options run the whole program in this process; the others the real one, in a process of its own.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
+from morphsym_cli import cli
 
 
 def morphsym(*args, cwd, **env):
@@ -20,6 +24,21 @@ def morphsym(*args, cwd, **env):
         timeout=300,
         env=os.environ | {"MORPHSYM_HOME": str(cwd / "home"), "COLUMNS": "100"} | env,
     )
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    """The same in this process: loading torch once is enough."""
+
+    def call(*args):
+        done = CliRunner().invoke(cli, [str(a) for a in args])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MORPHSYM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
+    return call
 
 
 def one_line(done):
@@ -49,10 +68,8 @@ def one_line(done):
         (["analyze", "--alpha", "7"], "alpha must lie between 0 and 1"),
     ],
 )
-def test_usage(tmp_path, args, message):
-    done = morphsym(*args, cwd=tmp_path)
-    import re
-
+def test_usage(inside, tmp_path, args, message):
+    done = inside(*args)
     assert re.search(message, one_line(done)), done.stderr
     assert done.returncode == 2
     assert not (tmp_path / "results").exists()
@@ -67,8 +84,8 @@ def test_usage(tmp_path, args, message):
         (["weights", "add", "mediapipe", "missing.task"], "no file missing.task"),
     ],
 )
-def test_work_that_cannot_be_done(tmp_path, args, message):
-    done = morphsym(*args, cwd=tmp_path)
+def test_work_that_cannot_be_done(inside, tmp_path, args, message):
+    done = inside(*args)
     assert message in one_line(done)
     assert done.returncode == 1
     assert not (tmp_path / "results").exists()

@@ -25,6 +25,14 @@ RETRIES = 3
 """How often a shard is given to another worker after the one that held it was lost."""
 
 
+LOST = (
+    ray.exceptions.RayActorError,  # the process died, or cannot be reached
+    ray.exceptions.ObjectLostError,  # the machine that held the finished rows died before they were fetched
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+)
+"""What a lost worker looks like from here."""
+
 WORKERS_PER_GPU = 8
 """Actors that share a GPU, at most: each renders on a core of its own, and one core cannot feed a GPU."""
 
@@ -126,12 +134,14 @@ class Ray:
             shard, actor, tried = out.pop(reference)
             try:
                 rows, error, found = ray.get(reference)
-            except ray.exceptions.ActorDiedError as e:
+            except LOST as e:
                 if tried >= RETRIES:
                     raise StoreError(
                         f"shard {shard} lost its worker {tried + 1} times ({str(e).splitlines()[0]}); what was finished is "
                         "kept: go on with --resume, perhaps with fewer workers"
                     ) from None
+                with contextlib.suppress(Exception):  # one that cannot be reached may still live
+                    ray.kill(self.actors[actor])
                 lost = [r for r, (_, a, _) in out.items() if a == actor]
                 self.actors[actor] = self._actor(recipe)
                 give(shard, actor, tried + 1)
