@@ -99,25 +99,25 @@ def test_work_that_cannot_be_done(inside, tmp_path, args, message):
         ("text.jpg", b"this is no picture", "text.jpg"),
     ],
 )
-def test_photos(tmp_path, name, content, message):
+def test_photos(inside, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     landmarks = tmp_path / "points.csv"
     landmarks.write_text("x,y\n" + "\n".join(f"{i},{i % 7}" for i in range(68)))
-    done = morphsym("fit", name, "--landmarks", landmarks, "-q", cwd=tmp_path)
+    done = inside("fit", name, "--landmarks", landmarks, "-q")
     assert done.returncode == 1
     assert message in one_line(done)
     assert not list(tmp_path.glob("fits/*.png"))
     if content is not None:
         assert ",failed," in (tmp_path / "fits" / "fits.csv").read_text()
-        then = morphsym("intervene", "--fits", "fits", "-q", cwd=tmp_path)
+        then = inside("intervene", "--fits", "fits", "-q")
         assert then.returncode == 1
         assert "no usable fit" in one_line(then)
 
 
-def test_folder_without_pictures(tmp_path):
+def test_folder_without_pictures(inside, tmp_path):
     (tmp_path / "photos").mkdir()
-    done = morphsym("fit", "photos", cwd=tmp_path)
+    done = inside("fit", "photos")
     assert "photos" in one_line(done)
     assert done.returncode in (1, 2)
 
@@ -136,16 +136,16 @@ def _photo():
     return sample_photo()
 
 
-def test_foreign_and_half_written_results(tmp_path):
+def test_foreign_and_half_written_results(inside, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    assert "is empty" in one_line(morphsym("analyze", "results", cwd=tmp_path))
+    assert "is empty" in one_line(inside("analyze", "results"))
     (results / "manifest.json").write_text(
         json.dumps({"format": "morphsym.results", "version": 1, "status": "running"})
     )
-    assert "half written" in one_line(morphsym("analyze", "results", cwd=tmp_path))
+    assert "half written" in one_line(inside("analyze", "results"))
     (results / "manifest.json").write_text(json.dumps({"format": "morphsym.results", "version": 99}))
-    assert "newer morphsym" in one_line(morphsym("analyze", "results", cwd=tmp_path))
+    assert "newer morphsym" in one_line(inside("analyze", "results"))
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
