@@ -132,6 +132,15 @@ class Nuisance(_Section):
     )
     pitch: float = Field(default=3.0, ge=0, le=30, description="The same of looking up and down.")
     roll: float = Field(default=2.0, ge=0, le=30, description="The same of tilting the head.")
+    distance: list[typing.Annotated[float, Field(ge=25, le=1000)]] = Field(
+        default=[75.0, 75.0],
+        min_length=2,
+        max_length=2,
+        description="Nearest and furthest camera, cm; the face stays as large in the picture.",
+    )
+    light: Literal["lamp", "surroundings", "point"] = Field(
+        default="lamp", description="Kind of light: a far lamp, soft surroundings, or a lamp near the head."
+    )
     background: list[typing.Annotated[float, Field(ge=0, le=1)]] = Field(
         default=[0.35, 0.75],
         min_length=2,
@@ -234,6 +243,8 @@ class StudyFile(_Section):
             seed=self.seed,
             pose_sd=(n.yaw, n.pitch, n.roll),
             background=(low, high),
+            distance=(n.distance[0], n.distance[1]),
+            light=n.light,
             anonymous=self.anonymous,
             labels=str(folder / self.labels) if self.labels else None,
             **more,
@@ -323,6 +334,10 @@ def _impossible(s: StudyFile) -> str:
         return f"analysis.primary_region {a.primary_region} is none of design.regions {[*d.regions, *d.clinical]}"
     if s.nuisance.background[0] > s.nuisance.background[1]:
         return f"nuisance.background goes from dark to light; got {s.nuisance.background}"
+    if s.nuisance.distance[0] > s.nuisance.distance[1]:
+        return f"nuisance.distance goes from near to far; got {s.nuisance.distance}"
+    if s.nuisance.light != "lamp" and s.sweep.light:
+        return f"sweep.light is over places of a lamp; nuisance.light is {s.nuisance.light}"
     if s.run.address and s.run.engine != "ray":
         return f"run.address is for run.engine ray, not {s.run.engine}"
     return ""

@@ -33,6 +33,7 @@ from .run import Progress, ShardRows, Timing, compute, execute, one_thread
 from .store import Results, check_name, difference, digest_of, same
 from .units import (
     BACKGROUND,
+    DISTANCE,
     PHOTO_SIZE,
     PORTRAIT_SIZE,
     POSE_SD,
@@ -74,6 +75,8 @@ class Study:
     photo_size: int = PHOTO_SIZE
     pose_sd: tuple[float, float, float] = POSE_SD
     background: tuple[float, float] = BACKGROUND
+    distance: tuple[float, float] = DISTANCE
+    light: str = "lamp"
     anonymous: bool = False
     labels: str | None = None  # a CSV file about the photos, see :mod:`.labels`
     labels_sha256: str = ""  # of that file; filled in
@@ -195,6 +198,8 @@ class Units:
                 max(start - photos_, 0),
                 stop - photos_,
                 self.levels,
+                s.distance,
+                s.light,
             )
 
     def conditions(self, start: int = 0, stop: int | None = None) -> int:

@@ -25,7 +25,9 @@ SAMPLED_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surpris
 
 PORTRAIT_SIZE = 224
 PHOTO_SIZE = 320
-_DISTANCE = 75.0  # cm, as in a portrait studio
+DISTANCE = (75.0, 75.0)
+"""Nearest and furthest camera of sampled people, cm: 75 as in a portrait studio. The face keeps its size in the picture;
+a nearer camera sees more of its perspective, larger noses and smaller ears."""
 _FRAME = 2.3  # side of the picture / height of the face from brows to chin: hair, chin and ears with some air
 POSE_SD = (6.0, 3.0, 2.0)
 """Standard deviations of yaw, pitch and roll, degrees: natural portraits are not exactly frontal."""
@@ -59,6 +61,8 @@ def sampled_units(
     start: int = 0,
     stop: int | None = None,
     levels: Sequence[Level] = (Level(),),
+    distance: tuple[float, float] = DISTANCE,
+    light: str = "lamp",
 ) -> Iterator[Unit]:
     """``n`` sampled people × ``emotions`` × ``levels``, ``size`` pixels square; of these, units ``start`` to ``stop``.
 
@@ -66,7 +70,8 @@ def sampled_units(
     same whatever ``n`` and ``start`` are. Expressions vary between people as the presets say, symmetric left and right.
     ``pose_sd`` are the standard deviations of yaw, pitch and roll in degrees (cut at two of them), ``background`` the
     darkest and the lightest grey in [0, 1]. A level of a sweep (:meth:`Design.levels`) replaces the person's own pose,
-    light or skin, and nothing else.
+    light or skin, and nothing else. ``distance`` is the range of the camera's distance, cm, with the face as large in the
+    picture; ``light`` is a kind of :data:`lights.SAMPLERS`.
     """
     for e in emotions:
         if e not in EMOTIONS:
@@ -75,11 +80,18 @@ def sampled_units(
         raise UsageError(f"the number of sampled people must be at least 1, got {n}")
     if not 32 <= size <= 2048:
         raise UsageError(f"the size of a portrait must be 32 to 2048 pixels, got {size}")
+    if not 25 <= distance[0] <= distance[1] <= 1000:
+        raise UsageError(
+            f"the camera's distance must be a range within 25 to 1000 cm, got {distance[0]} to {distance[1]}"
+        )
+    if light not in lights.SAMPLERS:
+        raise UsageError(f"light must be one of {', '.join(lights.SAMPLERS)}; got {light!r}")
+    if light != "lamp" and any(level.light for level in levels):
+        raise UsageError(f"a sweep over places of the light is over a lamp; got people in light of the kind {light!r}")
     # One frame for everybody, so that larger faces are larger; the classifiers' crops follow each face.
     face = model.landmarks(model.mean[None].float())[0].cpu().numpy()
     low, high = face.min(axis=0), face.max(axis=0)
     target = (0.0, float(0.35 * low[1] + 0.65 * high[1]), 0.0)
-    fov = float(np.degrees(2 * np.arctan(0.5 * _FRAME * (high[1] - low[1]) / _DISTANCE)))
     k = len(emotions) * len(levels)
     last = n * k if stop is None else min(stop, n * k)
     for i in range(start // k, -(-last // k)):
@@ -87,15 +99,22 @@ def sampled_units(
         scene = np.random.default_rng([seed, i, 1])
         sds = dict(zip(("yaw", "pitch", "roll"), pose_sd))
         pose = {name: float(np.clip(scene.normal(0, sd), -2 * sd, 2 * sd)) for name, sd in sds.items()}
-        own_light = lights.sample_lights(scene, 1)
+        far = float(np.random.default_rng([seed, i, 3]).uniform(*distance))
+        fov = float(np.degrees(2 * np.arctan(0.5 * _FRAME * (high[1] - low[1]) / far)))
+        if light == "point":
+            own_light = lights.sample_point_lights(scene, 1, far)
+        else:
+            own_light = lights.SAMPLERS[light](scene, 1)
         grey = np.full(3, scene.uniform(*background)) + scene.normal(0, 0.02, 3)
         behind = tuple(float(x) for x in np.clip(grey, 0, 1))
         scenes: dict[Level, Any] = {}
         for j in range(max(start - i * k, 0), min(last - i * k, k)):
             emotion, level = emotions[j // len(levels)], levels[j % len(levels)]
             if level not in scenes:
-                scenes[level] = _scene(model, i, seed, level, pose, own_light, size, fov, target)
-            person, camera, light, anchor, facts = scenes[level]
+                scenes[level] = _scene(model, i, seed, level, pose, own_light, size, (far, fov), target)
+            person, camera, lamp, anchor, facts = scenes[level]
+            if distance[0] < distance[1]:
+                facts = facts | {"distance": far}
             rng = np.random.default_rng([seed, i, 2, EMOTIONS.index(emotion)])
             yield Unit(
                 unit=f"{person.subject}.{emotion}" + (f".{level.name}" if level.name else ""),
@@ -106,7 +125,7 @@ def sampled_units(
                 expression=faces.emotion_preset(model, emotion, rng),
                 camera=camera,
                 landmarks=anchor,
-                lights=light,
+                lights=lamp,
                 albedo=person.albedo,
                 background=behind,  # type: ignore[arg-type]
                 attributes=facts,
@@ -121,13 +140,13 @@ def _scene(
     pose: dict[str, float],
     own_light: Lights,
     size: int,
-    fov: float,
+    view: tuple[float, float],
     target: tuple[float, float, float],
 ) -> tuple[Any, ...]:
     """A person in one level of the nuisances: person, camera, light, the crop's anchor (68, 2), and what is recorded."""
     person = sample_person(model, index, seed, level.skin)
     pose = pose | {name: v for name in ("yaw", "pitch") if (v := getattr(level, name)) is not None}
-    camera = cameras.portrait_camera(size=size, distance=_DISTANCE, fov=fov, target=target, **pose)
+    camera = cameras.portrait_camera(size=size, distance=view[0], fov=view[1], target=target, **pose)
     light = own_light if level.light is None else lights.placed(own_light, level.light)
     neutral = model.forward(
         torch.as_tensor(person.identity)[None], torch.zeros(1, len(model.sided), dtype=torch.float32)

@@ -18,7 +18,7 @@ be at 100 cm. A light nearer than 1 cm to the skin gets no brighter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +210,14 @@ def sample_point_lights(rng: np.random.Generator, n: int, distance: float = 75.0
         position=(head + reach * far.direction)[:, None],
         power=(far.intensity * (reach / 100) ** 2)[:, None],
     )
+
+
+SAMPLERS: dict[str, Callable[[np.random.Generator, int], Lights]] = {
+    "lamp": sample_lights,
+    "surroundings": sample_environments,
+    "point": sample_point_lights,
+}
+"""Kinds of light of sampled people: a far lamp, an environment of spherical harmonics, a lamp near the head."""
 
 
 # -- batches -------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from morphsym import faces, rendering
-from morphsym.experiment import stages
+from morphsym.errors import UsageError
+from morphsym.experiment import spec, stages
 from morphsym.experiment.units import sampled_units
 from morphsym.intervention import Design, unit_conditions
 
@@ -87,3 +90,43 @@ def test_people_differ_and_seeds_repeat(model):
     poses = [(u.attributes["yaw"], u.attributes["pitch"], u.attributes["roll"]) for u in one[::2]]
     assert len(set(poses)) == 3
     assert np.abs(poses).max() <= 12
+
+
+def test_the_cameras_distance_varies_and_the_face_keeps_its_size(model):
+    usual = list(sampled_units(model, 3, ["fear"], seed=8, size=64))
+    varied = list(sampled_units(model, 3, ["fear"], seed=8, size=64, distance=(40.0, 150.0)))
+    for a, b in zip(usual, varied, strict=True):
+        same = [k for k, v in scene(a).items() if v == scene(b)[k]]
+        assert {"R", "direction", "ambient", "background", "albedo"} <= set(same)  # nothing else changes
+        assert 40 <= b.attributes["distance"] <= 150
+        assert float(b.camera.t.norm()) == pytest.approx(b.attributes["distance"], rel=0.15)
+        spans = [np.ptp(u.landmarks[:, 1]) for u in (a, b)]
+        assert spans[1] == pytest.approx(spans[0], rel=0.06)
+    assert len({u.attributes["distance"] for u in varied}) == 3
+    assert "distance" not in usual[0].attributes
+
+
+@pytest.mark.parametrize("kind", ["surroundings", "point"])
+def test_other_kinds_of_light(model, kind):
+    unit, other = sampled_units(model, 2, ["fear"], seed=8, size=64, light=kind)
+    again = next(sampled_units(model, 1, ["anger"], seed=8, size=64, light=kind))
+    assert scene(unit)["R"] == scene(next(sampled_units(model, 1, ["fear"], seed=8, size=64)))["R"]
+    key = "sh" if kind == "surroundings" else "position"
+    assert scene(unit)[key] == scene(again)[key] != scene(other)[key]
+    rendered = stages.render_plan(model, unit_conditions(model, unit, DESIGN), "numba")
+    assert rendered.rendered.all()
+    assert rendered.images.std() > 0.05
+
+
+def test_impossible_nuisances_say_what_is_wrong(model):
+    with pytest.raises(UsageError, match=r"within 25 to 1000 cm, got 90.0 to 60.0"):
+        next(sampled_units(model, 1, distance=(90.0, 60.0)))
+    with pytest.raises(UsageError, match="light must be one of lamp, surroundings, point; got 'moon'"):
+        next(sampled_units(model, 1, light="moon"))
+    study = {"people": {"count": 2}}
+    with pytest.raises(UsageError, match="goes from near to far"):
+        spec.parse(study | {"nuisance": {"distance": [90.0, 60.0]}})
+    with pytest.raises(UsageError, match="sweep.light is over places of a lamp; nuisance.light is point"):
+        spec.parse(study | {"nuisance": {"light": "point"}, "sweep": {"light": ["left"]}})
+    made = spec.parse(study | {"nuisance": {"distance": [50.0, 120.0], "light": "surroundings"}}).study(Path())
+    assert (made.distance, made.light) == ((50.0, 120.0), "surroundings")
