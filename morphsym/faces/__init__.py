@@ -6,6 +6,7 @@ from .model import Embedding, MorphableModel
 from .people import paint, sample_people
 from .presets import emotion_preset, load_presets, nearest_emotion
 from .registry import ModelEntry, list_models, load_model
+from .subdivide import subdivide
 
 __all__ = [
     "ARKIT_NAMES",
@@ -24,4 +25,5 @@ __all__ = [
     "sample_appearance",
     "sample_people",
     "skin_colour",
+    "subdivide",
 ]

@@ -21,6 +21,7 @@ from .loaders.ict import convert_folder, load_ict
 from .loaders.landmarks import SUFFIXES, companion
 from .loaders.makehuman import load_makehuman
 from .model import MorphableModel
+from .subdivide import SUFFIX, subdivide
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,14 @@ def list_models() -> list[ModelEntry]:
 def load_model(name_or_path: str | Path = "makehuman") -> MorphableModel:
     """The face model of that name, or at that path: any file of :data:`KNOWN`, our npz, or ICT-FaceKit's upstream folder.
 
-    The kind of a file is seen from what is in it. Cached: the same file gives the same object until it changes.
+    A name with ``-subdivided`` behind it (``makehuman-subdivided``, ``ict-subdivided``) is that model with four times the
+    triangles. The kind of a file is seen from what is in it. Cached: the same file gives the same object until it changes.
     Raises :class:`UsageError` for an unknown name or a file of no known kind, :class:`InputError` for a known model
     that is not there or a path that does not exist, and :class:`morphsym.errors.ModelError` for a damaged file."""
     entries = {e.name: e for e in list_models()}
     text = str(name_or_path)
+    if text.removesuffix(SUFFIX) in entries and text.endswith(SUFFIX):
+        return _finer(load_model(text.removesuffix(SUFFIX)))
     if text in entries:
         entry = entries[text]
         if not entry.available:
@@ -227,6 +231,11 @@ def _stamp(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=4)
 def _load(kind: str, path: Path, stamp: tuple[int, int]) -> MorphableModel:
     return _LOADERS[kind](path)
+
+
+@lru_cache(maxsize=2)
+def _finer(model: MorphableModel) -> MorphableModel:
+    return subdivide(model)
 
 
 def kind_of(path: Path) -> str:
