@@ -3,7 +3,7 @@
 from .appearance import Appearance, compose, fitzpatrick, sample_appearance, skin_colour
 from .arkit import ARKIT_NAMES
 from .model import Embedding, MorphableModel
-from .people import paint, sample_people
+from .people import Population, paint, sample_people
 from .presets import emotion_preset, load_presets, nearest_emotion
 from .registry import ModelEntry, list_models, load_model
 from .subdivide import subdivide
@@ -14,6 +14,7 @@ __all__ = [
     "Embedding",
     "ModelEntry",
     "MorphableModel",
+    "Population",
     "compose",
     "emotion_preset",
     "fitzpatrick",

@@ -56,6 +56,7 @@ class MorphableModel:
     faces_uv: np.ndarray | None = None  # (F, 3) int32 into uv
     paint: Mapping[str, np.ndarray] = field(default_factory=dict)  # material → (V,) float32 in [0, 1]
     attributes: Mapping[str, Any] = field(default_factory=dict)  # what the sampler of people needs; see people.py
+    joints: Mapping[str, np.ndarray] = field(default_factory=dict)  # name → (3,) cm on the mean: neck, jaw, eye_left, …
     native_sides: bool = True  # the names say which side a shape moves; else split by side and region
     notes: tuple[str, ...] = ()  # what the loader did to the official file
 
@@ -118,11 +119,13 @@ class MorphableModel:
         return vars(self)["_stack"]
 
     # -- shape ---------------------------------------------------------------------------------------------------
-    def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
+    def forward(self, identity: Tensor, expression: Tensor, pose: Tensor | None = None) -> Tensor:
         """Vertices (B, V, 3) in cm from ``identity`` (B, Ki) and sided ``expression`` (B, Ks); one matrix product.
 
-        Differentiable in both. A batch of 1 on either side is broadcast to the other's. Raises :class:`UsageError` when
-        the shapes do not fit the model.
+        ``pose`` (B, 6) moves the head as a whole: a rotation about :attr:`pivot` as axis times angle in radians, then a
+        translation in cm; without it the vertices are in the head's own frame, where every stage of this package leaves
+        them (the pose is the camera's there). Differentiable in all three. A batch of 1 is broadcast to the others'.
+        Raises :class:`UsageError` when the shapes do not fit the model.
         """
         ks = len(self.sided)
         for what, c, k in (("identity", identity, self.n_identity), ("expression", expression, ks)):
@@ -139,7 +142,29 @@ class MorphableModel:
             flat = torch.addmm(base, expression, matrix[ki:])
         else:
             flat = torch.addmm(base, torch.cat([identity.expand(n, -1), expression.expand(n, -1)], 1), matrix)
-        return flat.reshape(n, -1, 3)
+        vertices = flat.reshape(n, -1, 3)
+        return vertices if pose is None else self._posed(vertices, pose)
+
+    def _posed(self, vertices: Tensor, pose: Tensor) -> Tensor:
+        if pose.ndim != 2 or pose.shape[1] != 6:
+            raise UsageError(
+                f"{self.name}: pose must be (B, 6), axis times angle and translation, got {tuple(pose.shape)}"
+            )
+        if pose.shape[0] != vertices.shape[0] and 1 not in (pose.shape[0], vertices.shape[0]):
+            raise UsageError(
+                f"{self.name}: the faces have batch {vertices.shape[0]} but pose {pose.shape[0]}; they must agree or be 1"
+            )
+        x, y, z = pose[:, :3].unbind(dim=1)
+        zero = torch.zeros_like(x)
+        generator = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).reshape(-1, 3, 3)
+        rotation = torch.linalg.matrix_exp(generator)
+        pivot = torch.as_tensor(self.pivot, dtype=vertices.dtype, device=vertices.device)
+        return (vertices - pivot) @ rotation.transpose(1, 2) + pivot + pose[:, None, 3:]
+
+    @property
+    def pivot(self) -> np.ndarray:
+        """(3,) cm: what the head turns about, the joint ``neck`` where the model has one, else the frame's origin."""
+        return self.joints.get("neck", np.zeros(3, dtype=np.float32))
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """The 68 landmarks (B, 68, 3) of meshes (B, V, 3), in the frame of ``vertices``."""

@@ -91,6 +91,8 @@ def validate(model: MorphableModel) -> None:
         shape("uv", model.uv, (None, 2))
         shape("faces_uv", model.faces_uv, (f, 3))
         indices("faces_uv", model.faces_uv, len(model.uv))
+    for name, place in model.joints.items():
+        shape(f"joints[{name}]", place, (3,))
     for name, mask in model.paint.items():
         shape(f"paint[{name}]", mask, (v,))
         if mask.min() < 0 or mask.max() > 1:

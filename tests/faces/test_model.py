@@ -192,3 +192,29 @@ def test_validation_of_landmarks() -> None:
         replace(tiny(), landmarks68=Embedding(good.triangle, good.barycentric * 2))
     with pytest.raises(ModelError, match=r"landmarks68.triangle: indices must lie in 0…3"):
         replace(tiny(), landmarks68=Embedding(good.triangle + 4, good.barycentric))
+
+
+def test_pose_moves_the_head_as_a_whole(model: MorphableModel) -> None:
+    """Against scipy's rotations; the derivative against finite differences."""
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(0)
+    i = torch.as_tensor(rng.standard_normal((3, model.n_identity)), dtype=torch.float32)
+    e = torch.zeros(1, len(model.sided))
+    pose = rng.normal(0, 0.4, (3, 6))
+    rest = model.forward(i, e).numpy().astype(np.float64)
+    want = np.stack(
+        [Rotation.from_rotvec(p[:3]).apply(v - model.pivot) + model.pivot + p[3:] for p, v in zip(pose, rest)]
+    )
+    got = model.forward(i, e, torch.as_tensor(pose, dtype=torch.float32))
+    np.testing.assert_allclose(got.numpy(), want, atol=2e-5)
+    assert torch.equal(model.forward(i, e), model.forward(i, e, None))
+    some = torch.as_tensor(rest[:1, :5])
+    assert torch.autograd.gradcheck(
+        lambda p: model._posed(some, p), torch.zeros(1, 6, dtype=torch.float64).requires_grad_()
+    )
+    assert model.forward(i[:1], e, torch.zeros(4, 6)).shape[0] == 4
+    with pytest.raises(UsageError, match=r"pose must be \(B, 6\).*got \(3, 3\)"):
+        model.forward(i, e, torch.zeros(3, 3))
+    with pytest.raises(UsageError, match="the faces have batch 3 but pose 2"):
+        model.forward(i, e, torch.zeros(2, 6))

@@ -10,7 +10,16 @@ import torch
 from skimage.color import rgb2lab
 
 from morphsym.errors import UsageError
-from morphsym.faces import MorphableModel, fitzpatrick, load_model, paint, sample_appearance, sample_people, skin_colour
+from morphsym.faces import (
+    MorphableModel,
+    Population,
+    fitzpatrick,
+    load_model,
+    paint,
+    sample_appearance,
+    sample_people,
+    skin_colour,
+)
 from morphsym.faces.appearance import DEFAULT, MELANIN_RANGE, decode_srgb, encode_srgb, ita
 from morphsym.faces.closing import constraints, nearest_closed
 from morphsym.faces.people import macro_weights
@@ -186,3 +195,26 @@ def test_ict_mouth_and_nostrils_are_dark(ict_path: object) -> None:
     assert np.abs(x[noses, 0]).max() < 2.2
     tip = m.landmarks(m.mean[None])[0, 30].numpy()
     assert (m.paint["nostril"][np.linalg.norm(x - tip, axis=1) < 0.8] < 0.05).all()
+
+
+def test_a_stated_population() -> None:
+    head = load_model()
+    women = sample_people(head, 60, 2, Population(female=1.0, age=(60, 70), ancestry={"asian": 0.8, "african": 0.2}))
+    a = [p.attributes for p in women]
+    assert {x["sex"] for x in a} == {"female"}
+    assert all(60 <= x["age"] <= 70 for x in a)
+    assert max(x["ancestry_caucasian"] for x in a) < 0.01
+    assert 0.65 < np.mean([x["ancestry_asian"] for x in a]) < 0.95
+    everybody = sample_people(head, 2, 2)
+    assert np.array_equal(sample_people(head, 2, 2, Population())[1].identity, everybody[1].identity)
+    for wrong, message in (
+        ({"female": 1.2}, "share of women must lie between 0 and 1"),
+        ({"age": (10, 20)}, "from 18 to 90"),
+        ({"age": (50, 40)}, "the younger first"),
+        ({"ancestry": {"martian": 1.0}}, "ancestry must name african, asian, caucasian; got martian"),
+        ({"ancestry": {"asian": 0.5}}, "sum to 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Population(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="knows no sex, age or ancestry"):
+        sample_people(replace(head, attributes={}), 1, 0, Population(female=1.0))

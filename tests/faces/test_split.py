@@ -246,3 +246,43 @@ def test_find_mirror() -> None:
     v[inverse[0], 1] += 3
     with pytest.raises(ModelError, match="has no mirror image within"):
         find_mirror(v)
+
+
+def test_the_crease_at_the_midline_is_bounded(model: MorphableModel) -> None:
+    """What docs/design/faces.md states: over all facial shapes at coefficient 1 on the left alone, on the skin within 2.5 cm
+    of the midline, the split bends neighbouring triangles at most 3° more than the unsplit shape does (99.5th percentile)
+    and is at most 0.2 steeper (99.9th). mouthLeft and mouthRight are no expression of one half and are left out."""
+    faces = model.faces[model.part == model.part_names.index("skin")].astype(np.int64)
+    ends = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    edges, index, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    order, first = np.argsort(index.reshape(-1), kind="stable"), np.r_[0, np.cumsum(count)[:-1]]
+    x = model.mean.numpy().astype(np.float64)
+    front = float(model.landmarks(model.mean[None])[0, 36, 2]) - 1
+    near = (np.abs(x[edges[:, 0], 0]) < 2.5) & (x[edges[:, 0], 2] > front)
+    inner = near & (count == 2)
+    p, q = order[first[inner]] // 3, order[first[inner] + 1] // 3
+    a, b = edges[near].T
+    length = np.linalg.norm(x[a] - x[b], axis=1)
+
+    def measured(d: np.ndarray) -> tuple[float, float]:
+        def angle(v: np.ndarray) -> np.ndarray:
+            corner = v[faces[np.stack([p, q])]]
+            n = np.cross(corner[..., 1, :] - corner[..., 0, :], corner[..., 2, :] - corner[..., 0, :])
+            n /= np.linalg.norm(n, axis=-1, keepdims=True) + 1e-12
+            return np.degrees(np.arccos(np.clip((n[0] * n[1]).sum(-1), -1, 1)))
+
+        bend = np.quantile(np.abs(angle(x + d) - angle(x)), 0.995)
+        return float(bend), float(np.quantile(np.linalg.norm(d[a] - d[b], axis=1) / length, 0.999))
+
+    s = model.sided
+    checked = 0
+    for k in np.flatnonzero(s.side > 0):
+        own = model.expression_names[s.source[k]]
+        if s.nerve[k] != "facial" or own in ("mouthLeft", "mouthRight"):
+            continue
+        bend, steep = measured(s.basis[k].numpy().astype(np.float64))
+        native_bend, native_steep = measured(model.expression_basis[s.source[k]].numpy().astype(np.float64))
+        assert bend <= native_bend + 3.0, own
+        assert steep <= native_steep + 0.2, own
+        checked += 1
+    assert checked >= 20

@@ -48,6 +48,7 @@ class Parts:
     colour: np.ndarray | None = None  # (V, 3) sRGB in [0, 1]
     uv: np.ndarray | None = None
     faces_uv: np.ndarray | None = None
+    joints: dict[str, np.ndarray] = field(default_factory=dict)  # on the mean, in the file's units
     files: Sequence[Path] = ()  # others that were read, for the digest
     notes: list[str] = field(default_factory=list)
 
@@ -162,6 +163,7 @@ def build(p: Parts) -> MorphableModel:
         uv=p.uv,
         faces_uv=p.faces_uv,
         paint=masks,
+        joints={k: (x * p.scale - [float(shift), 0, 0]).astype(np.float32) for k, x in p.joints.items()},
         native_sides=False,
         notes=tuple(notes),
     )

@@ -30,6 +30,7 @@ LICENCE = "FLAME licence (Max Planck Society): non-commercial research only; FLA
 JAW = 0.4
 """Radians (23°) that the jaw joint is open at jawOpen = 1."""
 N_IDENTITY, N_EXPRESSION = 300, 100
+JOINTS = ("root", "neck", "jaw", "eye_left", "eye_right")
 _METRES = 100.0
 _KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
 EMBEDDING = "flame_static_embedding.pkl"
@@ -58,6 +59,7 @@ def load_flame(path: Path) -> MorphableModel:
     known, files = _landmarks(path, mean, faces)
     unit_scale(path, known, _METRES)
     jaw = jaw_open(path, data, mean)
+    places = numbers(path, "J_regressor", data["J_regressor"], (5, v), np.float64) @ mean
     basis = np.moveaxis(shapes, 2, 0)
     names = ("jawOpen", *(f"exp{i:03d}" for i in range(N_EXPRESSION)))
     return build(
@@ -72,6 +74,7 @@ def load_flame(path: Path) -> MorphableModel:
             faces=faces,
             known=known,
             scale=_METRES,
+            joints=dict(zip(JOINTS, places, strict=True)),
             files=files,
             notes=[
                 f"the jaw joint's rotation by {JAW:g} rad is the shape jawOpen, linear in its coefficient, at the mean "

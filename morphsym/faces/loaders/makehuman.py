@@ -18,7 +18,7 @@ _KEYS = (
     "mean", "identity_basis", "expression_basis", "expression_names", "faces", "part", "part_names",
     "landmarks68_triangle", "landmarks68_barycentric", "mirror", "albedo", "paint_names", "paint",
 )  # fmt: skip
-_OPTIONAL = ("uv", "faces_uv", "landmarks478_triangle", "landmarks478_barycentric")
+_OPTIONAL = ("uv", "faces_uv", "landmarks478_triangle", "landmarks478_barycentric", "eye_centres")
 _POPULATION = ("macro_names", "macro_scores", "macro_offset", "residual_cholesky")
 """What :mod:`morphsym.faces.people` draws plausible people from."""
 
@@ -101,5 +101,6 @@ def load_makehuman(path: Path) -> MorphableModel:
         faces_uv=get("faces_uv", np.int32) if "faces_uv" in data else None,
         paint=dict(zip(strings(data["paint_names"]), paint)),
         notes=("expression shapes scaled at load: " + ", ".join(f"{k} {g}" for k, g in EXPRESSION_GAIN.items()),),
+        joints=dict(zip(("eye_left", "eye_right"), get("eye_centres", np.float32))) if "eye_centres" in data else {},
         attributes={k: data[k] for k in _POPULATION if k in data},
     )
