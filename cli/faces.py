@@ -102,7 +102,7 @@ def add(name: str, path: Path, force: bool, quiet: bool) -> None:
 @command.command("sheet")
 @click.argument("model", default="makehuman")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default="faces.png", show_default=True, help="PNG to write."
+    "-o", "--out", type=click.Path(path_type=Path), default="faces.png", show_default=True, help="PNG or JPEG to write."
 )
 @click.option("--people", type=click.IntRange(1), default=6, show_default=True, help="Rows: sampled people.")
 @click.option(
@@ -152,7 +152,8 @@ def sheet(
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(out, format="PNG")
+        jpeg = out.suffix.lower() in (".jpg", ".jpeg")
+        Image.fromarray(picture).save(out, **({"format": "JPEG", "quality": 88} if jpeg else {"format": "PNG"}))
     except OSError as e:
         raise InputError(f"{out} cannot be written ({e.strerror or e})") from e
     say(f"{out}: {picture.shape[1]} × {picture.shape[0]} pixels", quiet)

@@ -38,6 +38,7 @@ WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2
 COMPONENTS, PEOPLE, SEED = 72, 6000, 20240913
 EYES_AT = np.array([0.0, 3.0, 7.0])  # where the midpoint of the eyeballs' centres lies in the model's frame, cm
 TONGUE = 0.7  # height of the resting tongue: MakeHuman's lies against the palate and fills an open mouth
+ARCH = (0.80, 0.25)  # width of the lower row of teeth, and how far it is moved back, cm
 POUCH = -2.4  # y above which the mouth's cavity is pressed down
 PARTS = ("skin", "mouth_cavity", "eyes", "upper_teeth", "lower_teeth", "tongue", "lashes")
 LICENCE = "CC0-1.0"
@@ -136,6 +137,11 @@ def build(wheel: str) -> tuple[dict[str, Any], dict[str, Any]]:
     lowered = (1 - TONGUE) * (skin_mean[tongue, 1] - floor)
     skin_mean[tongue, 1] -= lowered
     skin_expressions[ARKIT.index("tongueOut")][tongue, 1] += lowered
+
+    # the lower row's molars would come through thin cheeks when the jaw drops: a narrower arch, a little further back
+    row = np.isin(np.arange(len(skin_mean)), mesh.faces[mesh.part == 4])
+    skin_mean[row] *= np.array([ARCH[0], 1.0, 1.0])
+    skin_mean[row, 2] -= ARCH[1]
 
     # the pouch between gums and upper lip reaches up behind the wings of the nose and shows through thin faces
     cavity = np.isin(np.arange(len(skin_mean)), mesh.faces[mesh.part == 1])

@@ -17,6 +17,7 @@ from .presets import emotion_preset
 
 SIDES = ("none", "left", "right", "both")
 _TITLE, _MARGIN = 18, 74  # pixels: above each column, left of each row
+_DISTANCE = 75.0  # cm
 _UNNAMED = 6  # leading components that are shown of a model without named shapes
 
 
@@ -52,8 +53,11 @@ def contact_sheet(
     columns = emotions if named else model.expression_names[:_UNNAMED] or ("neutral",)
 
     marks = model.landmarks(model.mean[None])[0].cpu().numpy()
-    target = (0.0, float(marks[[27, 8], 1].mean()), float(marks[36:48, 2].mean()) - 4.0)
-    camera = portrait_camera(size=size, fov=20.0, yaw=yaw, target=target)
+    # from below the chin of an open mouth to above the hair of a large head
+    low, top = float(marks[8, 1]) - 3.0, float(model.mean[:, 1].max()) + 1.5
+    target = (0.0, 0.5 * (low + top), float(marks[36:48, 2].mean()) - 4.0)
+    fov = float(np.degrees(2 * np.arctan(0.5 * max(top - low, 18.0) / _DISTANCE)))
+    camera = portrait_camera(size=size, distance=_DISTANCE, fov=fov, yaw=yaw, target=target)
     sheet = np.full((_TITLE + people * size, _MARGIN + len(columns) * len(sides) * size, 3), 255, np.uint8)
     faces, lights = torch.as_tensor(model.faces), default_lights(1)
     for i, p in enumerate(persons):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from morphsym import resources
-from morphsym.faces import load_model, sample_people
+from morphsym.faces import Population, load_model, sample_people
 from morphsym.faces.people import macro_weights
 from morphsym.faces.split import MIRROR68
 from morphsym.rendering import cameras, rasterize
@@ -321,3 +321,24 @@ def test_a_squint_leaves_the_eyeball_behind_the_lids() -> None:
     clearance = np.linalg.norm(v[:, lid] - middle[:, None], axis=2) - radius[:, None]
     assert (clearance < 0).mean() < 0.005
     assert clearance.min() > -0.1
+
+
+def test_a_dropped_jaw_keeps_the_teeth_inside() -> None:
+    """Old faces have thin cheeks: neither teeth nor the mouth's lining may come through beside or below the lips."""
+    m = load_model()
+    jaw = torch.as_tensor(m.coefficients({"jawOpen": 1.0}))[None]
+    people = [*sample_people(m, 5, 1)[4:], *sample_people(m, 10, 3, Population(age=(75, 90)))]
+    marks = m.landmarks(m.mean[None])[0].numpy()
+    camera = cameras.portrait_camera(size=260, fov=16.0, target=(0.0, -6.0, float(marks[48:68, 2].mean())))
+    for p in people:
+        v = m.forward(torch.as_tensor(p.identity)[None], jaw)
+        triangle = rasterize(v, torch.as_tensor(m.faces), camera).triangle[0].numpy()
+        part = np.where(triangle >= 0, m.part[np.clip(triangle, 0, None)], 255)
+        lips = cameras.project(camera, m.landmarks(v))[0][0].numpy()
+        y, x = np.nonzero(
+            np.isin(part, [m.part_names.index(n) for n in ("mouth_cavity", "upper_teeth", "lower_teeth")])
+        )
+        assert len(x) > 20
+        assert x.min() > lips[48, 0] - 2
+        assert x.max() < lips[54, 0] + 2
+        assert y.max() < lips[57, 1] + 1
