@@ -87,6 +87,9 @@ class Instrument:
         )
         self._landmarker = vision.FaceLandmarker.create_from_options(options)
 
+    def close(self) -> None:
+        self._landmarker.close()
+
     def read(self, images: torch.Tensor) -> list[dict[str, float] | None]:
         import mediapipe as mp
 
@@ -249,6 +252,7 @@ def _instrument(n: int) -> Iterator[dict[str, Any]]:
             yield _row(f"{name}: weakened side reads lower, {movement}", pair, f"of {count} pairs (aim >= 0.95)")
             yield _row(f"{name}: … in one picture alone, {movement}", alone, f"of {count}")
             yield _row(f"{name}: … than in the unweakened one, {movement}", moved, f"of {count}")
+    instrument.close()
 
 
 def _recall(n: int) -> Iterator[dict[str, Any]]:
