@@ -25,7 +25,7 @@ FLAT_SKIN = 0.1
 DARK_EYES = 0.5
 """Lightness of the ring around the eyes, as a share of the cheeks'."""
 
-OTHER_COLOUR = 22.0
+OTHER_COLOUR = 28.0
 """CIELAB distance, without lightness, between mouth and chin and the upper face."""
 
 EYES = {"right eye": slice(36, 42), "left eye": slice(42, 48)}

@@ -52,8 +52,8 @@ CROP_SIDE = 640
 SMALLEST_CROP = 96
 """Pixels; a face in a smaller crop would be too small to fit."""
 
-ONCE = "seen in the picture or its mirror image only"
-"""Begins the note of a detection that could not be averaged."""
+ONCE = "found in the picture or its mirror image only"
+"""Begins the note of a face that the face finder did not see both ways."""
 
 SAME_FACE = 0.5
 """Boxes of the picture and of its mirror image that overlap by more show one face."""
@@ -107,17 +107,35 @@ class MediaPipeDetector:
         found = self._detect_once(image, note)
         if not self._both_ways or not (found or always):
             return found
-        width = image.shape[1]
-        mirrored = [mirrored_detection(d, width) for d in self._detect_once(image[:, ::-1], note)]
+        width, flipped = image.shape[1], image[:, ::-1]
+        others = [mirrored_detection(d, width) for d in self._detect_once(flipped, note)]
         both = []
         for d in found:
-            twin = max(mirrored, key=lambda m: _overlap(m.box, d.box), default=None)
-            if twin is None or _overlap(twin.box, d.box) < SAME_FACE:
-                both.append(_seen_once(d))
-                continue
-            mirrored.remove(twin)
-            both.append(averaged(d, twin))
-        return both + [_seen_once(m) for m in mirrored]
+            twin = _twin(d, others)
+            if twin is not None:
+                others.remove(twin)
+            else:  # the face finder missed it: the points are looked for where the face must be
+                again = self._detect_near(flipped, mirrored_detection(d, width).box)
+                twin = _twin(d, [mirrored_detection(m, width) for m in again])
+                d = _found_once(d, twin)
+            both.append(d if twin is None else averaged(d, twin))
+        for m in others:
+            twin = _twin(m, self._detect_near(image, m.box))
+            m = _found_once(m, twin)
+            both.append(m if twin is None else averaged(m, twin))
+        return both
+
+    def _detect_near(self, image: np.ndarray, box: np.ndarray) -> list[Detection]:
+        """The faces in the square of twice the size of ``box``."""
+        centre, half = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
+        low = np.maximum(np.floor(centre - half), 0).astype(int)
+        high = np.minimum(np.ceil(centre + half), image.shape[1::-1]).astype(int)
+        if (high - low < 8).any():
+            return []
+        crop, factor = _resized(
+            np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]), max(1.0, CROP_SIDE / (2 * half))
+        )
+        return [_mapped(d, lambda p: p / factor + low) for d in self._detect_once(crop, "")]
 
     def _detect_once(self, image: np.ndarray, note: str) -> list[Detection]:
         import mediapipe as mp
@@ -212,8 +230,14 @@ def averaged(one: Detection, other: Detection) -> Detection:
     )
 
 
-def _seen_once(detection: Detection) -> Detection:
-    note = f"{ONCE}: the detector's own asymmetry is in it"
+def _twin(detection: Detection, others: list[Detection]) -> Detection | None:
+    """The one of ``others`` that shows the same face."""
+    best = max(others, key=lambda m: _overlap(m.box, detection.box), default=None)
+    return best if best is not None and _overlap(best.box, detection.box) >= SAME_FACE else None
+
+
+def _found_once(detection: Detection, twin: Detection | None) -> Detection:
+    note = f"{ONCE}, " + ("looked at in both" if twin is not None else "so the detector's own asymmetry is in it")
     return replace(detection, note="; ".join(n for n in (detection.note, note) if n))
 
 
