@@ -51,7 +51,7 @@ def test_a_constant_texture_is_a_constant_albedo(backend: str, samples: int) -> 
         [sample_lights(np.random.default_rng(0), 1), lamps.sample_point_lights(np.random.default_rng(1), 1)]
     )
     colour = torch.tensor([0.8, 0.5, 0.3])
-    texture = Texture(colour.expand(37, 64, 3), torch.rand(len(vertices), 2), faces)
+    texture = Texture(colour.expand(37, 64, 3), vertices[:, :2] / 20 + 0.5, faces)
     back = torch.tensor([[0.1, 0.2, 0.3], [0.9, 0.8, 0.7]])
     arguments = (camera, lights, back, backend, samples)
     albedo = colour.expand(len(vertices), 3)
@@ -181,7 +181,7 @@ def test_bad_textures_say_what_is_wrong() -> None:
     fails(r"got torch.float32 \(0, 8, 3\)", image=torch.rand(0, 8, 3))
     fails("8192 pixels large at most, got 9000×1", image=torch.rand(1, 9000, 3))
     fails("expected 1 or 1 textures, one a mesh, got 2", image=torch.rand(2, 8, 8, 3))
-    fails(r"must be sRGB in \[0, 1\], got 0.*to", image=torch.rand(8, 8, 3) * 255)
+    fails(r"must be sRGB in \[0, 1\], got 0 to 255", image=torch.linspace(0, 255, 192).reshape(8, 8, 3))
     fails("holds a value that is not finite", image=torch.full((8, 8, 3), float("nan")))
     fails(r"faces_uv must be integers of shape \(2, 3\), one row a triangle", faces_uv=QUAD[:1])
     fails("must index texture coordinates 0 to 3, got 0 to 6", faces_uv=QUAD * 2)
