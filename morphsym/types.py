@@ -172,6 +172,9 @@ class FaceFit:
     subject: str = ""  # whose face, where photos of one person or frames of one video share it; '': the name
     frame: int = -1  # index of the video's frame, from 0; -1 for a photo
     time: float = float("nan")  # seconds from the video's start
+    refined: bool | None = None  # whether the pixels changed the landmark fit; None where that was not asked for
+    pixel_error_start: float | None = None  # mean difference of picture and photo before, grey levels (0 to 255)
+    pixel_error: float | None = None  # and after, over the same pixels
 
     @property
     def ok(self) -> bool:

@@ -26,11 +26,14 @@ from .measures import measures, symmetrized
 from .occlusion import covered
 from .priors import expression_prior
 from .quality import check_detection, check_fit, landmark_sigma, quality_flag
+from .refine import LOOSER, on_cpu
+from .refine import refine as refine_solution
 from .same_person import common_directions, solve_same_person
 from .smoothing import smooth
 from .solver import Problem, Solution, solve
 from .sources import Source, count, sources
 from .video import is_video
+from .view import View, view_of
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -53,6 +56,7 @@ class _Face:
     blank: FaceFit
     detection: Detection | None = None
     sequence: int = -1  # the video that it is a frame of
+    view: View | None = None  # what the refinement looks at, where it is asked for
 
 
 def fit(
@@ -71,12 +75,14 @@ def fit(
     frame_step: int = 1,
     fps: float | None = None,
     smooth: float = 0.0,
+    refine: bool = False,
 ) -> list[FaceFit]:
     """Fit ``model`` to the faces in ``images``: :func:`fit_each` as a list."""
     return list(
         fit_each(
             images, model, detector, landmarks, face, expression, progress, device=device, offline=offline,
             same_person=same_person, symmetrize=symmetrize, frame_step=frame_step, fps=fps, smooth=smooth,
+            refine=refine,
         )
     )  # fmt: skip
 
@@ -97,6 +103,7 @@ def fit_each(
     frame_step: int = 1,
     fps: float | None = None,
     smooth: float = 0.0,
+    refine: bool = False,
 ) -> Iterator[FaceFit]:
     """Fit ``model`` to the faces in ``images``, one record after the other in their order; pictures are not held.
 
@@ -112,6 +119,10 @@ def fit_each(
     ``frame_step``: every how many frames of a video one is fitted. ``fps``: the photos of each folder are the frames of one
     video, so many a second. ``smooth``: seconds over which the expression in a video is smoothed (0: not; see
     :mod:`.smoothing`). Frames of one video, and photos with ``same_person``, share a ``subject``.
+
+    ``refine``: correct the landmark fit by the pixels (:mod:`.refine`; about a second a face, on the CPU). ``refined``,
+    ``pixel_error_start`` and ``pixel_error`` of the record say what was gained; a face that would not get better stays as it
+    was, and its ``note`` says why.
 
     Raises :class:`UsageError` for wrong arguments; whatever is wrong with a single photo is a failed record.
     """
@@ -134,6 +145,8 @@ def fit_each(
         raise UsageError("frame_step must be at least 1, fps above 0 and smooth at least 0 seconds")
     if smooth and face != "largest":
         raise UsageError("smooth takes the largest face of every frame; face='all' would mix people")
+    if smooth and refine:
+        raise UsageError("smooth and refine do not go together: the pixels of each frame would undo the smoothing")
     if given is not None and any(isinstance(p, (str, Path)) and is_video(p) for p in photos):
         raise UsageError("landmarks from files are for photos; the frames of a video need a detector")
 
@@ -146,11 +159,11 @@ def fit_each(
             same_video = source.sequence >= 0 and source.sequence == previous
             full = len(waiting) >= BATCH and not (same_video and smooth > 0)  # a video is smoothed as a whole
             if waiting and not same_person and (full or source.sequence != previous):
-                yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth)
+                yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth, refine)
                 waiting = []
             previous = source.sequence
             marks = given[source.item] if given else finder
-            faces = _find(source, marks, face, the_model, emotions[source.item], names)
+            faces = _find(source, marks, face, the_model, emotions[source.item], names, refine)
             if same_person:
                 subject = subject or faces[0].blank.subject or faces[0].blank.name
                 faces = [_of_subject(f, subject) for f in faces]
@@ -158,7 +171,7 @@ def fit_each(
             if progress is not None:
                 progress(done, max(done, total), faces[-1].blank.name)
         if waiting:
-            yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth)
+            yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth, refine)
 
     return each()
 
@@ -169,15 +182,17 @@ def _of_subject(face: _Face, subject: str) -> _Face:
 
 
 def _finish_all(
-    waiting: Sequence[_Face], model: MorphableModel, device: str, same_person: bool, symmetrize: bool, smooth: float
-) -> Iterator[FaceFit]:
-    for f in _solve_all(waiting, model, device, same_person, smooth):
+    waiting: Sequence[_Face], model: MorphableModel, device: str, same_person: bool, symmetrize: bool, smooth: float,
+    refine: bool,
+) -> Iterator[FaceFit]:  # fmt: skip
+    for f in _solve_all(waiting, model, device, same_person, smooth, refine):
         yield _finish(f, model, symmetrize)
 
 
 def _find(
-    source: Source, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names
-) -> list[_Face]:
+    source: Source, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names,
+    refine: bool = False,
+) -> list[_Face]:  # fmt: skip
     """The faces of one photo, or one failed record."""
     blank = _blank(source, model, emotion)
     try:
@@ -211,12 +226,18 @@ def _find(
         reason = check_detection(detection, blank.width, blank.height)
         one = replace(one, quality="" if reason else "; ".join(covered(photo.pixels, detection.landmarks68)))
         failed = replace(one, status="failed", reason=reason) if reason else None
-        faces.append(_Face(failed, one, detection, source.sequence))
+        view = view_of(photo.pixels, detection.landmarks68) if refine and not reason else None
+        faces.append(_Face(failed, one, detection, source.sequence, view))
     return faces
 
 
 def _solve_all(
-    faces: Sequence[_Face], model: MorphableModel, device: str, same_person: bool, seconds: float = 0.0
+    faces: Sequence[_Face],
+    model: MorphableModel,
+    device: str,
+    same_person: bool,
+    seconds: float = 0.0,
+    refine: bool = False,
 ) -> list[FaceFit]:
     """Solve the faces that have not failed, in batches of one kind of landmarks; order is kept."""
     results: dict[int, FaceFit] = {i: f.failed for i, f in enumerate(faces) if f.failed is not None}
@@ -253,6 +274,8 @@ def _solve_all(
             for k, solution in zip(rows, smoothed, strict=True):
                 solutions[k] = solution
     for part, blank, basis, problem, solution in zip(parts, blanks, part_bases, problems, solutions, strict=True):
+        if refine:
+            blank, solution = _refined([faces[i] for i in part], model, basis, problem, solution, same_person)
         results.update(zip(part, _records(blank, model, basis, problem, solution), strict=True))
     return [results[i] for i in range(len(faces))]
 
@@ -276,6 +299,26 @@ def _batches(rows: Sequence[int], sequences: Sequence[int], kinds: dict[int, str
         else:
             batches.append([i])
     return batches
+
+
+def _refined(
+    faces: Sequence[_Face], model: MorphableModel, basis: LandmarkBasis, problem: Problem, solution: Solution,
+    same_person: bool,
+) -> tuple[list[FaceFit], Solution]:  # fmt: skip
+    """The faces' records with what the pixels gained, and the refined solution (on the CPU)."""
+    looser = expression_prior(model, [f.blank.blendshapes for f in faces], LOOSER).precision
+    views = [f.view for f in faces if f.view is not None]
+    solution, gains = refine_solution(
+        model, basis.to("cpu"), on_cpu(problem), on_cpu(solution), views, looser, hold_identity=same_person
+    )
+    blanks = [
+        replace(
+            f.blank, refined=g.accepted, pixel_error_start=g.error_start, pixel_error=g.error,
+            note="; ".join(n for n in (f.blank.note, g.reason and f"not refined: {g.reason}") if n),
+        )
+        for f, g in zip(faces, gains, strict=True)
+    ]  # fmt: skip
+    return blanks, solution
 
 
 def _problem(

@@ -101,8 +101,13 @@ def _trust(name: str) -> float:
     return BLENDSHAPE_SIGMA[max(fitting, key=len)]
 
 
-def expression_prior(model: MorphableModel, scores: Sequence[Mapping[str, float] | None]) -> ExpressionPrior:
-    """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none)."""
+def expression_prior(
+    model: MorphableModel, scores: Sequence[Mapping[str, float] | None], looser: float = 0.0
+) -> ExpressionPrior:
+    """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none).
+
+    ``looser`` is added in squares to the standard deviation of the scores: for the photometric refinement, which measures anew.
+    """
     sided = model.sided
     names = list(model.expression_names)
     tie = _tie_matrix(sided)
@@ -122,7 +127,7 @@ def expression_prior(model: MorphableModel, scores: Sequence[Mapping[str, float]
 
     mean = np.zeros((len(scores), tie.shape[1]))
     precision = np.zeros((len(scores), tie.shape[1], tie.shape[1]))
-    trusted = np.array([_trust(name) for name in sided.names])
+    trusted = np.hypot([_trust(name) for name in sided.names], looser)
     for b, given in enumerate(scores):
         values, known = blendshape_values(sided, names, given or {})
         sigma = np.where(known, trusted, REST_SIGMA)

@@ -73,7 +73,9 @@ class Solution:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
+    """The unknowns of B faces where the solver is."""
+
     identity: Tensor
     variables: Tensor
     R: Tensor
@@ -155,7 +157,7 @@ def bounds(basis: _Basis, prior: ExpressionPrior) -> tuple[Tensor, Tensor]:
     return torch.cat([-free, prior.low]), torch.cat([free, prior.high])
 
 
-def prepare(basis: _Basis, problem: Problem) -> tuple[_State, Tensor, _Data]:
+def prepare(basis: _Basis, problem: Problem) -> tuple[State, Tensor, _Data]:
     """Where the solver starts, the pixels per cm ``(B,)``, and the problem in units of the face."""
     principal = problem.size / 2
     start, scale = _initial(basis, problem, principal)
@@ -180,7 +182,7 @@ def _focal_prior(problem: Problem) -> tuple[Tensor, Tensor]:
     return torch.where(known, problem.focal, guess).log(), sigma**-2
 
 
-def _initial(basis: _Basis, problem: Problem, principal: Tensor) -> tuple[_State, Tensor]:
+def _initial(basis: _Basis, problem: Problem, principal: Tensor) -> tuple[State, Tensor]:
     """Mean identity, the prior's expression, and the pose from the affine camera; and the pixels per cm, ``(B,)``."""
     batch, kr = len(problem.pixels), basis.identities
     weights = 1.0 / problem.sigma**2
@@ -197,10 +199,10 @@ def _initial(basis: _Basis, problem: Problem, principal: Tensor) -> tuple[_State
     camera = torch.stack([offset[:, 0] / f, offset[:, 1] / f, log_f - scale.log(), log_f - scale.log()], dim=-1)
     identity = basis.mean.new_zeros(batch, kr) if problem.identity is None else problem.identity.clone()
     variables = problem.prior.mean if problem.variables is None else problem.variables
-    return _State(identity, variables.clone(), R, camera), scale
+    return State(identity, variables.clone(), R, camera), scale
 
 
-def _slid(basis: _Basis, state: _State) -> tuple[Tensor, Tensor]:
+def _slid(basis: _Basis, state: State) -> tuple[Tensor, Tensor]:
     """Where the contour landmarks are on their paths: mean ``(B, C, 3)`` and shape basis ``(B, C, 3, K)``.
 
     The first place from the ear that faces the camera, interpolated linearly between places.
@@ -223,7 +225,7 @@ def _slid(basis: _Basis, state: _State) -> tuple[Tensor, Tensor]:
     return mean, basis.path_shape[rows, before] * (1 - w) + basis.path_shape[rows, first] * w
 
 
-def _points(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor | None]:
+def _points(basis: _Basis, data: _Data, state: State) -> tuple[Tensor, Tensor | None]:
     """Landmarks in the head's frame ``(B, N, 3)``, and the slid rows of the shape basis."""
     coefficients = torch.cat([state.identity, state.variables], dim=-1)
     n = len(basis.mean)
@@ -236,7 +238,7 @@ def _points(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor |
     return points, shape
 
 
-def project(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def project(basis: _Basis, data: _Data, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Image ``(B, N, 2)``, landmarks in the head's and the camera's frame ``(B, N, 3)``, slid shape rows."""
     points, shape = _points(basis, data, state)
     tz = state.camera[:, 2].exp()
@@ -246,7 +248,7 @@ def project(basis: _Basis, data: _Data, state: _State) -> tuple[Tensor, Tensor, 
     return state.camera[:, 3, None, None].exp() * seen[..., :2] / z, points, seen, shape
 
 
-def energy(data: _Data, image: Tensor, state: _State) -> Tensor:
+def energy(data: _Data, image: Tensor, state: State) -> Tensor:
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
     robust = (squared / (1.0 + squared / ROBUST**2)).sum(-1)
     e = state.variables - data.mean
@@ -254,12 +256,12 @@ def energy(data: _Data, image: Tensor, state: _State) -> Tensor:
     return robust + shape + _camera_energy(data, state)
 
 
-def _camera_energy(data: _Data, state: _State) -> Tensor:
+def _camera_energy(data: _Data, state: State) -> Tensor:
     distance = (state.camera[:, 2] - torch.as_tensor(DISTANCE_CM).log()) / DISTANCE_SIGMA
     return distance**2 + data.focal_precision * (state.camera[:, 3] - data.log_focal) ** 2
 
 
-def _pose_jacobian(state: _State, seen: Tensor) -> tuple[Tensor, Tensor]:
+def _pose_jacobian(state: State, seen: Tensor) -> tuple[Tensor, Tensor]:
     """``∂image/∂x_cam (B, N, 2, 3)`` and ``∂image/∂(ω, camera) (B, N, 2, 7)``."""
     f = state.camera[:, 3].exp()[:, None]
     z = seen[..., 2].clamp_min(1.0)
@@ -277,7 +279,7 @@ def _pose_jacobian(state: _State, seen: Tensor) -> tuple[Tensor, Tensor]:
     return d, torch.cat([rotation, position, focal[..., None]], dim=-1)
 
 
-def jacobian(basis: _Basis, state: _State, seen: Tensor, shape: Tensor | None) -> Tensor:
+def jacobian(basis: _Basis, state: State, seen: Tensor, shape: Tensor | None) -> Tensor:
     """``∂image/∂(identity, variables, ω, camera)``, ``(B, N, 2, P)``; a slid landmark's place counts as fixed."""
     d, pose = _pose_jacobian(state, seen)
     m = d @ state.R[:, None]  # (B, N, 2, 3)
@@ -287,7 +289,9 @@ def jacobian(basis: _Basis, state: _State, seen: Tensor, shape: Tensor | None) -
     return torch.cat([by_shape, pose], dim=-1)
 
 
-def _normal_equations(basis: _Basis, data: _Data, state: _State, pose_only: bool) -> tuple[Tensor, Tensor, Tensor]:
+def normal_equations(
+    basis: _Basis, data: _Data, state: State, pose_only: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Energy ``(B,)``, half its gradient ``(B, P)`` and the Gauss–Newton matrix ``(B, P, P)``."""
     image, _, seen, shape = project(basis, data, state)
     residual = image - data.target
@@ -327,8 +331,8 @@ def reduced_equations(basis: LandmarkBasis, problem: Problem, solution: Solution
     camera = torch.stack(
         [solution.t[:, 0] / tz, solution.t[:, 1] / tz, tz.log(), (solution.focal / scale).log()], dim=-1
     )
-    state = _State(solution.identity, solution.variables, solution.R, camera)
-    _, gradient, hessian = _normal_equations(joined, data, state, False)
+    state = State(solution.identity, solution.variables, solution.R, camera)
+    _, gradient, hessian = normal_equations(joined, data, state, False)
     kr, kd = joined.identities, solution.variables.shape[-1]
     free = torch.ones_like(gradient)
     if about == "identity":
@@ -354,7 +358,7 @@ def reduced_equations(basis: LandmarkBasis, problem: Problem, solution: Solution
     return gradient[:, kept] - (cross @ solved[..., -1:])[..., 0], h - cross @ solved[..., :-1]
 
 
-def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
+def step(state: State, delta: Tensor, low: Tensor, high: Tensor) -> State:
     """The state moved by ``delta (B, P)`` (or ``(B, 7)``: pose only) and projected into the box."""
     kr, kd = state.identity.shape[-1], state.variables.shape[-1]
     R = so3_exp(delta[:, -7:-4]) @ state.R
@@ -362,13 +366,13 @@ def step(state: _State, delta: Tensor, low: Tensor, high: Tensor) -> _State:
     if delta.shape[-1] == 7:
         return replace(state, R=R, camera=camera)
     variables = (state.variables + delta[:, kr : kr + kd]).clamp(low[kr:], high[kr:])
-    return _State(state.identity + delta[:, :kr], variables, R, camera)
+    return State(state.identity + delta[:, :kr], variables, R, camera)
 
 
 def _levenberg_marquardt(
-    basis: _Basis, data: _Data, state: _State, low: Tensor, high: Tensor,
+    basis: _Basis, data: _Data, state: State, low: Tensor, high: Tensor,
     iterations: int, tolerance: float, pose_only: bool = False, held: tuple[bool, bool] = (False, False),
-) -> tuple[_State, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[State, Tensor, Tensor, Tensor]:  # fmt: skip
     """Minimise the energy of every face; returns the state, the energy, which converged and the iterations used."""
     batch = len(state.identity)
     device = state.R.device
@@ -378,15 +382,15 @@ def _levenberg_marquardt(
     used = torch.zeros(batch, dtype=torch.int64, device=device)
     alive = torch.arange(batch, device=device)  # faces still moving
     damping = torch.full((batch,), 1e-3, dtype=torch.float64, device=device)
-    energy, gradient, hessian = _normal_equations(basis, data, state, pose_only)
+    energy, gradient, hessian = normal_equations(basis, data, state, pose_only)
     for iteration in range(iterations):
-        delta = _solve_step(gradient, hessian, damping, state, low, high, pose_only, held)
+        delta = solve_step(gradient, hessian, damping, state, low, high, pose_only, held)
         trial = step(state, delta, low, high)
-        new_energy, new_gradient, new_hessian = _normal_equations(basis, data, trial, pose_only)
+        new_energy, new_gradient, new_hessian = normal_equations(basis, data, trial, pose_only)
         better = new_energy < energy
         fall = torch.where(better, (energy - new_energy) / new_energy.clamp_min(1e-12), torch.zeros_like(energy))
         stop = (better & (fall < tolerance)) | (~better & (damping > 1e6))
-        state = _State(*(torch.where(better.reshape(-1, *[1] * (b.ndim - 1)), b, a)
+        state = State(*(torch.where(better.reshape(-1, *[1] * (b.ndim - 1)), b, a)
                          for a, b in zip(vars(state).values(), vars(trial).values(), strict=True)))  # fmt: skip
         energy = torch.where(better, new_energy, energy)
         gradient = torch.where(better[:, None], new_gradient, gradient)
@@ -402,15 +406,15 @@ def _levenberg_marquardt(
             alive = alive[go]
             if not len(alive):
                 break
-            state = _State(*(v[go] for v in vars(state).values()))
+            state = State(*(v[go] for v in vars(state).values()))
             left: dict[str, Any] = {k: v[go] for k, v in vars(data).items() if isinstance(v, Tensor)}
             data = replace(data, **left)
             energy, gradient, hessian, damping = energy[go], gradient[go], hessian[go], damping[go]
-    return _State(**final), final_energy, converged, used
+    return State(**final), final_energy, converged, used
 
 
-def _solve_step(
-    gradient: Tensor, hessian: Tensor, damping: Tensor, state: _State, low: Tensor, high: Tensor, pose_only: bool,
+def solve_step(
+    gradient: Tensor, hessian: Tensor, damping: Tensor, state: State, low: Tensor, high: Tensor, pose_only: bool,
     held: tuple[bool, bool] = (False, False),
 ) -> Tensor:  # fmt: skip
     """The damped Gauss–Newton step ``(B, P)``; 0 for variables at a bound, and for what is held: identity, expression."""

@@ -29,8 +29,8 @@ FORMAT = 1
 
 COLUMNS = (
     "photo", "name", "subject", "face", "frame", "time", "status", "reason", "nme", "converged", "quality",
-    "yaw", "pitch", "roll", "emotion", "emotion_source", *MEASURES, "detector", "model", "note", "width", "height",
-    "photo_sha256", "model_sha256", "format",
+    "yaw", "pitch", "roll", "emotion", "emotion_source", *MEASURES, "refined", "pixel_error_start", "pixel_error",
+    "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
 )  # fmt: skip
 
 _ARRAYS = {"identity": "f4", "expression": "f4", "K": "f8", "R": "f8", "t": "f8", "landmarks": "f4"}

@@ -57,7 +57,7 @@ def angle_between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def pieces(
     basis: LandmarkBasis, prior: ExpressionPrior, pixels: torch.Tensor, seed: int = 0, slide: bool = False
-) -> tuple[solver._Basis, solver._Data, solver._State]:
+) -> tuple[solver._Basis, solver._Data, solver.State]:
     """The solver's own records at a random state near the answer."""
     rng = np.random.default_rng(seed)
     n = len(pixels)
@@ -95,7 +95,7 @@ def test_gradient_equals_autograd(makehuman: MorphableModel) -> None:
     prior = expression_prior(makehuman, [{"mouthSmileLeft": 0.6, "jawOpen": 0.2}])
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[20.0, 5, 10]]), 2)
     joined, data, state = pieces(basis, prior, pixels)
-    energy, half_gradient, _ = solver._normal_equations(joined, data, state, pose_only=False)
+    energy, half_gradient, _ = solver.normal_equations(joined, data, state, pose_only=False)
     move = torch.zeros(1, half_gradient.shape[-1], dtype=torch.float64, requires_grad=True)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
     moved = solver.step(state, move, -wide, wide)
@@ -135,8 +135,8 @@ def test_stays_in_the_box_and_is_stationary_inside(makehuman: MorphableModel) ->
     camera = torch.cat(
         [found.t[:, :2] / found.t[:, 2:], found.t[:, 2:].log(), (found.focal / scale).log()[:, None]], -1
     )
-    state = solver._State(found.identity, found.variables, found.R, camera)
-    energy, gradient, hessian = solver._normal_equations(joined, data, state, pose_only=False)
+    state = solver.State(found.identity, found.variables, found.R, camera)
+    energy, gradient, hessian = solver.normal_equations(joined, data, state, pose_only=False)
     assert torch.allclose(energy, found.energy, rtol=1e-9)
     kr = joined.identities
     g = gradient[:, kr : kr + prior.tie.shape[1]]
@@ -189,7 +189,7 @@ def test_contour_slides_towards_the_camera_on_the_far_side_only(makehuman: Morph
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[40.0, 0, 0]]), 9)
     joined, data, state = pieces(basis, prior, pixels, slide=True)
     R = euler_to_rotation(40.0, 0.0, 0.0)
-    state = solver._State(
+    state = solver.State(
         state.identity * 0, state.variables * 0, R, torch.tensor([[0, 0, np.log(100.0), np.log(100.0)]])
     )
     points, _ = solver._points(joined, data, state)
