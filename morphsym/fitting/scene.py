@@ -2,7 +2,7 @@
 
 The picture of a face is made by :mod:`morphsym.rendering.harmonics`, whole: what lids, lips and the nose hide and uncover is
 in it, and so in its derivatives, which are differences of two pictures (half a pixel of movement apart; many expression
-shapes share one, see :mod:`.photometric`). Light and colours are eliminated: at every shape they are what explains the photo best.
+shapes share one, see :mod:`.photometric`). Light and colours are eliminated: they are always what explains the photo best.
 """
 
 from __future__ import annotations

@@ -1,23 +1,28 @@
 """How well asymmetry and geometry are recovered from pictures; the numbers of ``docs/accuracy.md``.
 
-Run as ``python -m tests.benchmarks.accuracy_fit`` (528 renders, half of them of each model, fitted with both models) or with
-``--quick`` (24). ICT-FaceKit is read from ``../shared/data``; ``--eos FOLDER`` adds the baseline eos-py, whose wheel
-brings no model: FOLDER is ``share/`` of https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use).
-Landmarks are detected by MediaPipe on the JPEG; see ``accuracy_data.py`` for what is rendered. Seeds are used nowhere else.
+Run as ``python -m tests.benchmarks.accuracy_fit --refine`` (528 renders, half of them of each model, fitted with both models,
+from the landmarks and by the pixels) or with ``--quick`` (24). With ``--cache FOLDER`` renders and fits are kept, and a run
+that ``--minutes`` ended goes on where it was; fits by other code are not taken. ICT-FaceKit is read from ``../shared/data``;
+``--eos FOLDER`` adds the baseline eos-py, whose wheel brings no model: FOLDER is ``share/`` of
+https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use). Landmarks are detected by MediaPipe on the JPEG;
+see ``accuracy_data.py`` for what is rendered. Seeds are used nowhere else.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import morphsym
 from morphsym.faces import MorphableModel, load_model
 from morphsym.fitting import fit
 from morphsym.fitting.measures import face_vertices
@@ -186,55 +191,169 @@ def samples_of(model: MorphableModel, name: str, count: int, cache: Path | None,
     return samples
 
 
+PIECE = 12
+"""Faces fitted and kept together."""
+
+CODE = (
+    "basis",
+    "correspondence",
+    "fit",
+    "photometric",
+    "pose",
+    "priors",
+    "quality",
+    "refine",
+    "scene",
+    "solver",
+    "view",
+)
+"""Modules of ``morphsym.fitting`` that determine a fit."""
+
+
+def code() -> str:
+    """A digest of the code that determines a fit: fits are kept under it."""
+    folder = Path(morphsym.__file__).parent
+    digest = hashlib.sha256()
+    for path in [*(folder / "fitting" / f"{name}.py" for name in CODE), folder / "rendering" / "harmonics.py"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def fit_piece(
+    samples: Sequence[data.Sample], model: MorphableModel, refine: bool, path: Path | None
+) -> tuple[list[FaceFit], float]:
+    """The fits of a few samples and the processor seconds they took; read from ``path`` where an earlier run left them."""
+    names = [f.name for f in fields(FaceFit)]
+    kept = ("status", "identity", "expression", "nme", "refined", "pixel_error_start", "pixel_error", "note")
+    blank: dict[str, Any] = dict.fromkeys(names)
+    blank["expression_names"] = model.sided.names
+    if path is not None and path.is_file():
+        with np.load(path, allow_pickle=False) as z:
+            rows = json.loads(str(z["rows"]))
+            arrays = [{k: z[f"{i}.{k}"] for k in ("identity", "expression")} for i in range(len(rows))]
+            return [FaceFit(**{**blank, **r, **a}) for r, a in zip(rows, arrays, strict=True)], float(z["seconds"])
+    start = time.process_time()
+    found = fit([s.pixels for s in samples], model, landmarks=[s.detection for s in samples], refine=refine)
+    seconds = time.process_time() - start
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [{k: getattr(f, k) for k in kept if k not in ("identity", "expression")} for f in found]
+        flat = {f"{i}.{k}": getattr(f, k) for i, f in enumerate(found) for k in ("identity", "expression")}
+        aside = path.with_suffix(".part.npz")
+        np.savez(aside, allow_pickle=False, rows=np.array(json.dumps(rows)), seconds=np.array(seconds), **flat)
+        aside.rename(path)
+    return found, seconds
+
+
+class Work:
+    """All fits of the benchmark, piece by piece: the combinations take turns, so that a run that is ended has some of each."""
+
+    def __init__(self, models: dict[str, MorphableModel], cache: Path | None) -> None:
+        self.models, self.cache = models, cache / code() if cache else None
+        self.fits: dict[tuple[str, str, bool, bool], list[FaceFit]] = {}
+        self.seconds: dict[tuple[str, str, bool, bool], float] = {}
+
+    def run(self, samples: dict[tuple[str, bool], list[data.Sample]], refine: Sequence[bool], minutes: float) -> bool:
+        """Whether everything was done."""
+        end = time.monotonic() + 60 * minutes
+        keys = [(n, t, rest, r) for (n, rest) in samples for t in self.models for r in refine]
+        self.fits = {k: [] for k in keys}
+        self.seconds = dict.fromkeys(keys, 0.0)
+        whole = True
+        for start in range(0, max(len(s) for s in samples.values()), PIECE):
+            for key in keys:
+                name, target, rest, refined = key
+                part = samples[name, rest][start : start + PIECE]
+                if not part:
+                    continue
+                label = f"{name}_{target}_{'rest' if rest else 'test'}_{'pixels' if refined else 'landmarks'}"
+                path = self.cache / f"{label}_{start:04d}_{len(part)}.npz" if self.cache else None
+                if time.monotonic() > end and not (path is not None and path.is_file()):
+                    whole = False
+                    continue
+                found, seconds = fit_piece(part, self.models[target], refined, path)
+                if len(self.fits[key]) == start:  # without a gap
+                    self.fits[key] += found
+                    self.seconds[key] += seconds
+        return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="24 renders in place of 528")
     parser.add_argument("--eos", type=Path, help="share/ of the eos repository")
     parser.add_argument("--cache", type=Path, help="folder that keeps the renders for another run")
+    parser.add_argument("--refine", action="store_true", help="also refine by the pixels")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="fit for so long; needs --cache to go on")
     args = parser.parse_args()
     count, neutral = (12, 4) if args.quick else (264, 40)
     models = {"ICT": load_model(str(ICT)), "bundled": load_model("makehuman")}
     eos = Eos(args.eos) if args.eos else None
-    show("render", "method", *data.MOVEMENTS)
-    everything: list[dict[str, Any]] = []
+    samples = {
+        (name, rest): [
+            s for s in samples_of(m, name, neutral if rest else count, args.cache, rest) if s.detection is not None
+        ]
+        for rest in (False, True)
+        for name, m in models.items()
+    }
+    work = Work(models, args.cache)
+    if not work.run(samples, (False, True) if args.refine else (False,), args.minutes):
+        print("not finished: run the same command again; the figures are of the faces fitted so far")
+    report(work, samples, models, eos)
+
+
+def report(
+    work: Work, samples: dict[tuple[str, bool], list[data.Sample]], models: dict[str, MorphableModel], eos: Eos | None
+) -> None:
+    """Print the tables. Every method sees the same renders."""
+    show("render", "method", "renders", *data.MOVEMENTS)
+    extra = []
     for name, source in models.items():
-        samples = samples_of(source, name, count, args.cache, False)
-        seen = [s for s in samples if s.detection is not None]
+        keys = [k for k in work.fits if k[0] == name and not k[2]]
+        n = min(len(work.fits[k]) for k in keys)
+        seen = samples[name, False][:n]
+        if n < 3:
+            continue
         truth = np.array(
             [[data.difference(source.sided.names, s.expression, m) for m in data.MOVEMENTS.values()] for s in seen]
         )
         rows: list[tuple[str, Any]] = [("MediaPipe's scores", correlations([of_scores(s) for s in seen], truth))]
         if eos is not None:
             rows.append(("eos-py (SFM)", correlations([eos(s) for s in seen], truth)))
-        extra = []
-        for other, target in models.items():
-            start = time.perf_counter()
-            fits = fit([s.pixels for s in seen], target, landmarks=[s.detection for s in seen])
-            spent = time.perf_counter() - start
-            rows.append((f"morphsym, {other}", correlations([of_fit(f) for f in fits], truth)))
+        for key in keys:
+            _, other, _, refined = key
+            fits = work.fits[key][:n]
+            what = "pixels" if refined else "landmarks"
+            rows.append((f"morphsym, {other}, {what}", correlations([of_fit(f) for f in fits], truth)))
             good = [f for f in fits if f.ok]
             nme = 100 * float(np.median([f.nme for f in good]))
             extra.append(
-                f"{name} → {other}: {len(good)} of {len(samples)} fitted, landmark error {nme:.2f} % (median), {spent:.1f} s"
+                f"{name} → {other}, {what}: {len(good)} of {n} fitted, landmark error {nme:.2f} % (median), "
+                f"{work.seconds[key] / len(work.fits[key]):.2f} processor seconds a face"
             )
-            if source is target:
+            if refined:
+                better = [f for f in good if f.refined]
+                extra[-1] += (
+                    f"; {len(better)} refined, pixel error {np.median([f.pixel_error_start for f in better]):.1f} → "
+                    f"{np.median([f.pixel_error for f in better]):.1f} grey levels (medians)"
+                )
+            if models[other] is source:
                 error, size = expression_error(source, seen, fits)
                 extra.append(
-                    f"{name} → {other}: expression error {error:.2f} mm; the true expression moves {size:.2f} mm"
+                    f"{name} → {other}, {what}: expression {error:.2f} mm off; the true one moves {size:.2f} mm"
                 )
         for method, values in rows:
-            show(name, method, *(f"{v:.2f}" for v in values))
-            everything.append({"render": name, "method": method, **dict(zip(data.MOVEMENTS, values, strict=True))})
-        rest = [s for s in samples_of(source, name, neutral, args.cache, True) if s.detection is not None]
-        for other, target in models.items():
-            g = geometry(
-                source, target, rest, fit([s.pixels for s in rest], target, landmarks=[s.detection for s in rest])
-            )
+            show(name, method, str(n), *(f"{v:.2f}" for v in values))
+        for key in [k for k in work.fits if k[0] == name and k[2] and work.fits[k]]:
+            _, other, _, refined = key
+            found = work.fits[key]
+            g = geometry(source, models[other], samples[name, True][: len(found)], found)
+            less = 100 * (1 - g["fit"] / g["mean face"])
             extra.append(
-                f"{name} → {other}: rest {g['fit']:.2f} mm, mean face {g['mean face']:.2f} mm ({g['faces']:.0f} faces)"
+                f"{name} → {other}, {'pixels' if refined else 'landmarks'}: rest {g['fit']:.2f} mm, mean face "
+                f"{g['mean face']:.2f} mm, {less:.0f} % less ({g['faces']:.0f} faces)"
             )
-        print("\n".join(extra), flush=True)
-    print(json.dumps(everything))
+    print("\n".join(extra), flush=True)
 
 
 def show(*cells: str) -> None:
