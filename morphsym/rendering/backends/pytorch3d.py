@@ -6,7 +6,8 @@ differently, and how that is made to agree with the other backends:
 - it works in float32 and its inside test is strict: a centre on a shared edge sees neither triangle (a symmetric frontal
   face loses its midline at odd widths), and one near an edge may see the wrong one. So it is asked for up to
   ``CANDIDATES`` triangles a pixel, those included that miss the centre by less than ``MARGIN``; where the nearest does
-  not hold the centre clearly, :mod:`.exact` decides between them in float64, by the fill rule of all backends;
+  not hold the centre clearly, or the next is about as near, :mod:`.exact` decides between them in float64, by the fill
+  rule of all backends;
 - its bins overflow silently on CUDA and then lose triangles: their size is counted beforehand (:func:`most_in_a_bin`);
 - a triangle with a vertex behind the camera is dropped unless ``z_clip_value`` is set: it is, at ``cameras.NEAR``;
 - triangles of at most 1e-8 of doubled area in NDC are dropped: :mod:`.exact` draws those that cover a centre;
@@ -31,6 +32,8 @@ from . import PYTORCH3D_HELP, exact
 
 CANDIDATES = 8
 MARGIN = 1 / 256  # pixels; float32 places vertices to about 1/4000 of a pixel at 1024²
+FARTHEST = 0.5  # pixels, the largest margin
+CLOSE = 1e-4  # of the depth: what float32 may confuse
 DROPPED = 4e-8  # doubled area in NDC: four times what PyTorch3D drops, for its rounding
 
 
@@ -71,7 +74,7 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
         image_size=torch.tensor([given.image_size], device=device).expand(batch, 2),
         device=device,
     )
-    margin = MARGIN * 2 / min(height, width)  # NDC
+    margin = _margin(screen, height, width) * 2 / min(height, width)  # NDC
     bins = 0 if device.type == "cpu" else bin_size(height, width)
     settings = renderer.RasterizationSettings(
         image_size=(height, width),
@@ -90,7 +93,9 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
     first = torch.arange(batch, device=device)[:, None, None, None] * count  # triangles are numbered through the batch
     candidates = torch.where(found.pix_to_face >= 0, found.pix_to_face - first, -1)
     # Squared distances to the triangle's edges, negative inside
-    unclear = (candidates[..., 0] >= 0) & ~(found.dists[..., 0] < -(margin**2))
+    unclear = ~(found.dists[..., 0] < -(margin**2))
+    unclear |= (candidates[..., 1] >= 0) & ~(found.zbuf[..., 1] > found.zbuf[..., 0] * (1 + CLOSE))
+    unclear &= candidates[..., 0] >= 0
     triangle = candidates[..., 0].clone()
     triangle[unclear] = exact.choose(screen, index, candidates, unclear)
     small = exact.doubled_areas(screen, index) <= DROPPED * (min(height, width) / 2) ** 2
@@ -99,6 +104,15 @@ def rasterize(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Fragments:
     fragments = Fragments(triangle.int(), barycentric.float(), depth.float())
     checks.require_all_faces(fragments, points, index, cameras, "pytorch3d")
     return fragments
+
+
+def _margin(screen: Tensor, height: int, width: int) -> float:
+    """Pixels: ``MARGIN``, and more where vertices lie far outside the picture and float32 places edges less well."""
+    half = torch.tensor([width / 2, height / 2]).to(screen)
+    far = ((screen[..., :2] - half).abs() / half.amin()).amax(-1)
+    if not bool((screen[..., 3] > 0).all()):
+        return FARTHEST  # corners where the near plane cuts triangles lie farther out than any vertex
+    return min(FARTHEST, MARGIN * max(1.0, float(far.max()) / 2))
 
 
 def bin_size(height: int, width: int) -> int:
