@@ -167,8 +167,8 @@ def test_random_scenes(
 def test_over_all_scenes_999_of_1000_pixels_show_the_same_triangle(backend: str) -> None:
     """Of the scenes above, as many as were run; the others differ at exact ties only (:func:`compare`)."""
     pixels, differ = COUNTS.get(backend, [0, 0])
-    if not pixels:
-        pytest.skip("no scene was run")
+    if pixels < 500_000:
+        pytest.skip("only some of the scenes were run")
     assert differ <= 0.001 * pixels
 
 
@@ -203,6 +203,11 @@ def test_gradients(
     vertices, faces, camera = make(scene, size)
     weights = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(3))
     albedo = torch.rand(1, vertices.shape[1], 3, generator=torch.Generator().manual_seed(2))
+    # At a tie two triangles share the pixel, and each has its own gradient there: leave those and their neighbours out
+    differ = (
+        rasterize(vertices, faces, camera, backend).triangle != rasterize(vertices, faces, camera, "torch").triangle
+    )
+    weights = weights * (torch.nn.functional.max_pool2d(differ.float()[:, None], 3, 1, 1) == 0)
 
     def gradients(backend: str) -> list[Tensor]:
         inputs = [x.clone().requires_grad_() for x in (vertices, albedo, camera.K, camera.t)]
