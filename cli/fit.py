@@ -75,7 +75,8 @@ class Outcome(NamedTuple):
 @click.option(
     "--refine",
     is_flag=True,
-    help="Correct each fit by the photo's pixels, never for the worse; about a second a face.",
+    help="Correct each fit by the photo's pixels, where the rendered face then matches the photo better. Experimental: "
+    "docs/accuracy.md says what it gains and loses.",
 )
 @click.option(
     "--frame-step",

@@ -108,7 +108,7 @@ class _Basis:
     identities: int
 
 
-def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 30, tolerance: float = 5e-4) -> Solution:
+def solve(basis: LandmarkBasis, problem: Problem, iterations: int = 50, tolerance: float = 5e-4) -> Solution:
     """Fit every face of ``problem``. ``tolerance``: relative fall of the energy at which a face has converged."""
     joined = join(basis, problem.prior)
     start, scale, data = prepare(joined, problem)
