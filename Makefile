@@ -12,7 +12,7 @@ demo: install
 	$(BIN)/morphsym demo -o $(DEMO) --overwrite
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install-dev
 	$(BIN)/ruff check .
