@@ -17,9 +17,11 @@ import numpy as np
 from morphsym.experiment import engines
 from morphsym.experiment.run import ShardRows, Timing, execute
 from morphsym.experiment.store import Results
-from morphsym.experiment.tables import Answers, condition_table, encode, prediction_table
+from morphsym.experiment.tables import _FLOAT32, _FLOAT64, Answers, condition_table, encode, prediction_table
 from morphsym.intervention import Design
 from morphsym.types import EMOTIONS
+
+FLOATS = (*_FLOAT32, *_FLOAT64)
 
 UNITS = 40
 """Units a shard."""
@@ -43,9 +45,8 @@ class Trivial:
                 columns.append(
                     {k: [getattr(c, k) for c in cs] for k in ("condition", "unit", "arm", "side", "strength", "region")}
                     | {"subject": [f"s{u:07d}"] * n, "source": ["sampled"] * n, "expression": ["happiness"] * n}
-                    | {k: np.zeros(n) for k in ("dose", "coverage", "leak")}
-                    | {f"realised_{k}": np.zeros(n) for k in ("asymmetry", "intensity", "left", "right")}
-                    | {"status": ["ok"] * n, "reason": [""] * n, "image": [None] * n}
+                    | {"status": ["ok"] * n, "reason": [""] * n, "image": [None] * n, "scene": ["0" * 16] * n}
+                    | {k: np.zeros(n) for k in set(FLOATS) - {"strength"}}
                 )
                 answers.append(Answers(spec, [c.condition for c in cs], np.full((n, 8), 0.5, np.float32)))
             rows = encode(condition_table(columns)), encode(prediction_table(answers))

@@ -175,3 +175,9 @@ def test_ray_gives_the_same_bytes_although_a_worker_is_killed_in_mid_study(tmp_p
         assert set(found) == {"a shard that is even", "a shard that is odd"}
     finally:
         ray.shutdown()
+
+
+def test_the_drivers_benchmark_fills_every_column(tmp_path):
+    from tests.benchmarks.trivial import simulate
+
+    assert simulate(tmp_path / "r", 1000, "local")["conditions"] >= 1000
