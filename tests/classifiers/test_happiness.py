@@ -1,7 +1,7 @@
 """Rendered smiles are happiness to real classifiers, on the bundled head and on ICT-FaceKit.
 
-The aim is 0.9 for 200 people, which ``python -m tests.benchmarks.bench_happiness`` prints. Here are forty, of whom 0.8
-must do: two standard errors (0.047 each) below the aim. big-XCEPTION, which misses it on the bundled head, is only there.
+The aim is 0.9, for 200 people in ``python -m tests.benchmarks.bench_happiness``; here are forty. Where it is known to be
+missed, a floor guards what there is, and the test counts as an expected failure with the share that was found.
 """
 
 from __future__ import annotations
@@ -18,11 +18,20 @@ def faces(request, shared_data):
     return smiles(request.param, 40, shared_data)
 
 
+AIM = 0.9
+MISSED = {"face_expression_net": 0.8, "mini_xception_119": 0.8, "big_xception_54": 0.45}
+"""Floors on the bundled head, where .825, .85 and .5 of the forty were happy when written."""
+
+
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["mini_xception", "face_expression_net", "mini_xception_119"])
-def test_smiles_are_happiness(faces, shared_data, name):
+@pytest.mark.parametrize("name", ["mini_xception", "face_expression_net", "mini_xception_119", "big_xception_54"])
+def test_smiles_are_happiness(faces, shared_data, name, request):
     found = share(real(name, shared_data), *faces)
-    assert found >= 0.8, f"{name}: {found:.3f}"
+    bundled_head = request.node.callspec.params["faces"] == "makehuman"
+    if bundled_head and name in MISSED and found < AIM:
+        assert found >= MISSED[name], f"{name}: {found:.3f}"
+        pytest.xfail(f"{name} on the bundled head: {found:.3f}, aim {AIM}")
+    assert found >= AIM, f"{name}: {found:.3f}"
 
 
 @pytest.mark.shared
