@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import faces, fitting
 from ..errors import StoreError
-from ..fitting.fit import Names
+from ..fitting.naming import Names
 from . import engines, locks
 from .atomic import ensure_folder, write_text
 from .run import one_thread

@@ -21,12 +21,16 @@ from ..errors import InputError, UsageError
 from ..faces.loaders.flame import JAW
 from ..types import FaceFit
 from . import detectors
+from .arguments import landmark_sources
 from .basis import landmark_basis
 from .codes import Code
 from .detectors import Detector
-from .fit import Names, _find, _finish, _landmark_sources, _problem, _records, nearest
+from .finding import find
+from .naming import Names
 from .pose import so3_exp
+from .records import finish, nearest, records
 from .solver import solve
+from .solving import problem_of
 from .sources import Source, sources
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ def import_fits(
     """
     for c in codes[:1]:
         coefficients(c, model)  # the wrong model is said before any work
-    given = _landmark_sources(landmarks, len(photos))
+    given = landmark_sources(landmarks, len(photos))
     finder = detectors.get(detector, offline) if given is None and isinstance(detector, str) else detector
     match = _matcher(codes)
 
@@ -135,7 +139,7 @@ def _one(
     source: Source, number: int, match: Callable[[str, int], Code | None], finder: Any, model: MorphableModel,
     emotion: str | None, names: Names, symmetrize: bool,
 ) -> FaceFit:  # fmt: skip
-    (face,) = _find(source, finder, "largest", model, emotion, names)
+    (face,) = find(source, finder, "largest", model, emotion, names)
     if face.failed is not None:
         return face.failed
     blank, detection = face.blank, face.detection
@@ -150,12 +154,12 @@ def _one(
     except InputError as e:
         return replace(blank, status="failed", reason=str(e))
     basis = landmark_basis(model, detection.kind == "mediapipe")
-    problem = _problem([blank], [detection], model, detection.kind, "cpu")
+    problem = problem_of([blank], [detection], model, detection.kind, "cpu")
     tie = problem.prior.tie
     reduced = torch.from_numpy(identity.astype(np.float64)) @ basis.to_identity
     variables = (torch.from_numpy(expression.astype(np.float64)) @ tie) / tie.sum(dim=0)
     problem = replace(problem, identity=reduced[None], variables=variables[None])
-    (fit,) = _records([blank], model, basis, problem, solve(basis, problem))
+    (fit,) = records([blank], model, basis, problem, solve(basis, problem))
     notes.insert(0, f"coefficients from {Path(code.source).name} ({code.format}), pose from the landmarks")
     fit = replace(fit, identity=identity, expression=expression, note="; ".join(n for n in (fit.note, *notes) if n))
     if fit.emotion_source != "given":
@@ -167,4 +171,4 @@ def _one(
         if angle > ROTATION_DOUBT:
             doubt = f"the imported head rotation is {angle:.0f}° from the landmarks'"
             fit = replace(fit, quality=doubt if fit.quality == "good" else f"{fit.quality}; {doubt}")
-    return _finish(fit, model, symmetrize)
+    return finish(fit, model, symmetrize)

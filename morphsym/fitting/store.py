@@ -19,8 +19,8 @@ from PIL import Image
 from ..errors import MorphsymError, StoreError
 from ..experiment.atomic import ensure_folder, write_text, writing
 from ..types import FaceFit
-from .fit import Names, clean_name
 from .measures import MEASURES
+from .naming import Names, clean_name
 from .overlay import overlay
 from .sources import load_source
 

@@ -203,7 +203,7 @@ def test_order_and_values_do_not_depend_on_the_batch(
     many = [points + rng.normal(size=points.shape) for _ in range(7)]
     many[3] = np.array(sample["landmarks_68"])  # another kind in the middle
     whole = fit([astronaut] * 7, makehuman, landmarks=many)
-    monkeypatch.setattr(importlib.import_module("morphsym.fitting.fit"), "BATCH", 2)
+    monkeypatch.setattr(importlib.import_module("morphsym.fitting.solving"), "BATCH", 2)
     parts = fit([astronaut] * 7, makehuman, landmarks=many)
     for a, b in zip(whole, parts, strict=True):
         assert np.allclose(a.landmarks, b.landmarks)

@@ -1,0 +1,70 @@
+"""What a caller of ``fit`` may give: photos, emotions, landmarks in place of a detector. Wrong ones raise :class:`UsageError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..types import EMOTIONS
+from .detectors import Detection, FileDetector
+from .images import Photo
+
+
+def as_list(images: Any) -> list[Any]:
+    if isinstance(images, (str, Path, Photo)):
+        return [images]
+    if isinstance(images, np.ndarray):
+        if images.ndim in (2, 3):
+            return [images]
+        return list(images)
+    if isinstance(images, Iterable):
+        photos = list(images)
+        if photos:
+            return photos
+    raise UsageError("no photos to fit; give paths, Photo records or arrays (H, W, 3)")
+
+
+def emotions_of(expression: str | Sequence[str | None] | None, count: int) -> list[str | None]:
+    emotions = [expression] * count if expression is None or isinstance(expression, str) else list(expression)
+    if len(emotions) != count:
+        raise UsageError(f"expected one expression for all {count} photos or one each, got {len(emotions)}")
+    for e in emotions:
+        if e is not None and e not in EMOTIONS:
+            raise UsageError(f"unknown expression {e!r}; expected one of {', '.join(EMOTIONS)}")
+    return emotions
+
+
+class _Given:
+    """A detector that gives what it was made with."""
+
+    name = "file"
+
+    def __init__(self, detection: Detection) -> None:
+        self._detection = detection
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        return [self._detection]
+
+
+def landmark_sources(landmarks: Any, count: int) -> list[Any] | None:
+    """One detector a photo, from files, arrays or detections; None when there are none."""
+    if landmarks is None:
+        return None
+    if isinstance(landmarks, (str, Path, Detection)) or (isinstance(landmarks, np.ndarray) and landmarks.ndim == 2):
+        landmarks = [landmarks]
+    sources = list(landmarks)
+    if len(sources) != count:
+        raise UsageError(f"expected landmarks for {count} photos, got {len(sources)}")
+    return [_landmark_source(s) for s in sources]
+
+
+def _landmark_source(source: Any) -> Any:
+    if isinstance(source, Detection):
+        return _Given(source)
+    if isinstance(source, (str, Path)):
+        return FileDetector(source)
+    return FileDetector.from_array(source)
