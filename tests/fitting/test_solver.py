@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from morphsym.faces import MorphableModel
-from morphsym.fitting import solver
+from morphsym.fitting import energy, solver, threads
 from morphsym.fitting.basis import LandmarkBasis, landmark_basis
 from morphsym.fitting.priors import ExpressionPrior, expression_prior
 from morphsym.fitting.quality import sigma68
@@ -57,7 +57,7 @@ def angle_between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def pieces(
     basis: LandmarkBasis, prior: ExpressionPrior, pixels: torch.Tensor, seed: int = 0, slide: bool = False
-) -> tuple[solver._Basis, solver._Data, solver.State]:
+) -> tuple[energy.JoinedBasis, energy.Data, solver.State]:
     """The solver's own records at a random state near the answer."""
     rng = np.random.default_rng(seed)
     n = len(pixels)
@@ -75,7 +75,7 @@ def test_jacobian_equals_finite_differences(makehuman: MorphableModel, slide: bo
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[20.0, 5, 10], [-35, -10, 60]]), 1)
     joined, data, state = pieces(basis, prior, pixels, slide=slide)
     _, _, seen, shape = solver.project(joined, data, state)
-    analytic = solver.jacobian(joined, state, seen, shape)
+    analytic = energy.jacobian(joined, state, seen, shape)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
     fixed = np.setdiff1d(np.arange(68), basis.sliding) if slide else np.arange(68)
     h = 1e-6
@@ -95,12 +95,12 @@ def test_gradient_equals_autograd(makehuman: MorphableModel) -> None:
     prior = expression_prior(makehuman, [{"mouthSmileLeft": 0.6, "jawOpen": 0.2}])
     pixels, *_ = made_up(makehuman, basis, prior, np.array([[20.0, 5, 10]]), 2)
     joined, data, state = pieces(basis, prior, pixels)
-    energy, half_gradient, _ = solver.normal_equations(joined, data, state, pose_only=False)
+    value_there, half_gradient, _ = solver.normal_equations(joined, data, state, pose_only=False)
     move = torch.zeros(1, half_gradient.shape[-1], dtype=torch.float64, requires_grad=True)
     wide = torch.full((joined.shape.shape[-1],), torch.inf).double()
     moved = solver.step(state, move, -wide, wide)
     value = solver.energy(data, solver.project(joined, data, moved)[0], moved).sum()
-    assert value.item() == pytest.approx(energy.item(), rel=1e-12)
+    assert value.item() == pytest.approx(value_there.item(), rel=1e-12)
     # Reweighting is exact at the point where the weights were taken: ρ'(s) is the weight.
     assert torch.allclose(torch.autograd.grad(value, move)[0], 2 * half_gradient, rtol=1e-6, atol=1e-6)
 
@@ -136,8 +136,8 @@ def test_stays_in_the_box_and_is_stationary_inside(makehuman: MorphableModel) ->
         [found.t[:, :2] / found.t[:, 2:], found.t[:, 2:].log(), (found.focal / scale).log()[:, None]], -1
     )
     state = solver.State(found.identity, found.variables, found.R, camera)
-    energy, gradient, hessian = solver.normal_equations(joined, data, state, pose_only=False)
-    assert torch.allclose(energy, found.energy, rtol=1e-9)
+    value, gradient, hessian = solver.normal_equations(joined, data, state, pose_only=False)
+    assert torch.allclose(value, found.energy, rtol=1e-9)
     kr = joined.identities
     g = gradient[:, kr : kr + prior.tie.shape[1]]
     inside = (found.variables > prior.low + 1e-9) & (found.variables < prior.high - 1e-9)
@@ -192,7 +192,7 @@ def test_contour_slides_towards_the_camera_on_the_far_side_only(makehuman: Morph
     state = solver.State(
         state.identity * 0, state.variables * 0, R, torch.tensor([[0, 0, np.log(100.0), np.log(100.0)]])
     )
-    points, _ = solver._points(joined, data, state)
+    points, _ = energy._points(joined, data, state)
     moved = (points[0] - basis.mean).norm(dim=-1).numpy()
     # Yaw +40: the subject's left cheek (landmarks 11 to 16) turns away from the camera.
     assert moved[12:16].max() > 0.5
@@ -210,3 +210,53 @@ def test_unsided_jaw_halves_are_one_unknown(makehuman: MorphableModel) -> None:
     assert not np.array_equal(*pucker)
     a, b = (int(p.argmax()) for p in pucker)
     assert prior.precision[0, a, b] < 0  # pulled together
+
+
+def test_a_face_is_solved_the_same_whoever_is_solved_beside_it(makehuman: MorphableModel) -> None:
+    """Also where its neighbours' steps keep running into the box: theirs is then cut short, and nobody else's."""
+    basis = landmark_basis(makehuman, mediapipe=True)
+    angles = np.random.default_rng(7).uniform(-30, 30, (24, 3))
+    prior = expression_prior(makehuman, [None] * len(angles))
+    pixels, *_ = made_up(makehuman, basis, prior, angles, 7)
+    together = solver.solve(basis, problem(pixels, prior))
+    assert bool(together.converged.all())
+    for i in range(len(angles)):
+        one = expression_prior(makehuman, [None])
+        alone = solver.solve(basis, problem(pixels[i : i + 1], one))
+        assert alone.iterations[0] == together.iterations[i]
+        assert torch.allclose(alone.variables[0], together.variables[i], atol=1e-8)
+
+
+def test_the_number_of_threads_changes_no_bit(makehuman: MorphableModel) -> None:
+    basis = landmark_basis(makehuman, mediapipe=True)
+    angles = np.random.default_rng(8).uniform(-30, 30, (40, 3))
+    prior = expression_prior(makehuman, [None] * len(angles))
+    pixels, *_ = made_up(makehuman, basis, prior, angles, 8)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            found.append(solver.solve(basis, problem(pixels, prior)))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in vars(found[0]).items():
+            assert torch.equal(value, getattr(other, name)), name
+
+
+def test_work_in_threads_keeps_order_and_raises() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with threads.one_each() as allowed:
+            assert allowed == 3
+            assert torch.get_num_threads() == 1
+            assert threads.in_threads(lambda i: (i, torch.get_num_threads()), range(7)) == [(i, 1) for i in range(7)]
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError):
+            threads.in_threads(lambda i: 1 // i, [2, 1, 0])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
