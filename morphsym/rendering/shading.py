@@ -20,18 +20,9 @@ from . import cameras as cams
 from . import lights as lamps
 from .backends.numba_kernels import BACK_LIGHT, NEAREST, POINT_DISTANCE, SHININESS_SQUARINGS
 from .color import linear_to_srgb, srgb_to_linear
+from .normals import vertex_normals
 
 SHININESS = 2**SHININESS_SQUARINGS
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Area-weighted unit normals (B, V, 3) of ``vertices`` (B, V, 3); 0 where a vertex has no triangle with an area."""
-    a, b, c = (vertices[:, faces[:, k].long()] for k in range(3))
-    cross = torch.linalg.cross(b - a, c - a)
-    normals = torch.zeros_like(vertices)
-    for k in range(3):
-        normals = normals.index_add(1, faces[:, k].long(), cross)
-    return normalize(normals, dim=-1, eps=1e-30)
 
 
 def light_vertices(
