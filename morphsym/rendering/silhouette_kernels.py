@@ -1,8 +1,9 @@
 """The CPU kernels of :func:`morphsym.rendering.silhouettes.antialias`: the search for edges, the blend and its adjoint.
 
-Everything is computed in float64, step by step as the torch code there does it. The search is cut into row bands; each
-band lists what it finds in the order of its pixels, and the lists are joined in the order of the bands, so the blend
-and the gradients add up in the same order whatever the number of threads.
+Everything is computed in float64, step by step as the torch code there does it, but only for pairs of pixels that an
+edge of the mesh's silhouette lies between: a few in a hundred. The search is cut into row bands; each band lists what it
+finds in the order of its pixels, and the lists are joined in the order of the bands, so the blend and the gradients add
+up in the same order whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .backends._compile import kernel
 from .cameras import NEAR
 
 STEPS = 16  # triangles crossed between two neighbouring pixels before the walk to the silhouette gives up
+SLACK = 1e-3  # pixels: far more than rounding
 FIRST_ROOM = 1024  # edges that a band's list has room for at first
 
 
@@ -31,6 +33,47 @@ def on_screen(points, faces, screen, facing):
         area = (screen[j, 0] - x) * (screen[k, 1] - y) - (screen[j, 1] - y) * (screen[k, 0] - x)
         sign = 1 if area > 0.0 else -1 if area < 0.0 else 0
         facing[f] = sign if points[i, 2] >= NEAR and points[j, 2] >= NEAR and points[k, 2] >= NEAR else 2 * sign
+
+
+@kernel
+def mark(screen, facing, faces, across, flags):
+    """Where a silhouette edge passes between two neighbouring pixels: ``flags`` (H, W) uint8, cleared here.
+
+    1 at a pixel whose next one in the row lies beyond a steep edge, 2 at one whose next one in the column lies beyond a
+    level edge. Hidden edges count too, and those that miss by ``SLACK``: the walk decides.
+    """
+    flags[:] = 0
+    height, width = flags.shape
+    for f in range(faces.shape[0]):
+        sign = facing[f]
+        if sign != 1 and sign != -1:
+            continue
+        for n in range(3):
+            onward = across[f, n]
+            if onward >= 0 and facing[np.uint32(onward)] * sign >= 0:
+                continue
+            i, j = faces[f, (n + 1) % 3], faces[f, (n + 2) % 3]
+            steep = abs(screen[j, 1] - screen[i, 1]) > abs(screen[j, 0] - screen[i, 0])
+            axis = 0 if steep else 1
+            other = 1 - axis
+            length = screen[j, other] - screen[i, other]
+            if length == 0.0:
+                continue
+            slope = (screen[j, axis] - screen[i, axis]) / length
+            lines, pixels = (height, width) if steep else (width, height)
+            low = min(screen[i, other], screen[j, other]) - SLACK
+            high = max(screen[i, other], screen[j, other]) + SLACK
+            for line in range(int(np.ceil(max(low - 0.5, 0.0))), int(np.floor(min(high - 0.5, lines - 1.0))) + 1):
+                place = screen[i, axis] + (line + 0.5 - screen[i, other]) * slope - 0.5
+                if not (place > -1.0 and place < pixels):
+                    continue
+                for at in range(
+                    max(int(np.floor(place - SLACK)), 0), min(int(np.floor(place + SLACK)), pixels - 2) + 1
+                ):
+                    if steep:
+                        flags[line, at] |= 1
+                    else:
+                        flags[at, line] |= 2
 
 
 @kernel
@@ -74,21 +117,25 @@ def _walk(screen, facing, faces, across, f, goal, x, y, along_x, along_y):
 
 
 @kernel
-def find(screen, facing, faces, across, triangle, depth, top, end):
-    """Blended pixels of the pairs whose first pixel lies in rows ``top`` to ``end``.
+def find(screen, facing, faces, across, flags, triangle, depth, top, end):
+    """Blended pixels of the pairs that :func:`mark` has marked, whose first pixel lies in rows ``top`` to ``end``.
 
     Returns ``where`` (N, 4) int64: the pixel that is blended, the one that it is blended with, and the two vertices of the
     edge between them; and ``how`` (N, 2): the share that it takes over, and its derivative by the edge's position along
     the pair's row or column.
     """
-    height, width = triangle.shape
+    width = triangle.shape[1]
     room, count = FIRST_ROOM, 0
     where, how = np.empty((room, 4), np.int64), np.empty((room, 2))
     for r in range(top, end):
         for c in range(width):
+            if flags[r, c] == 0:
+                continue
             for axis in range(2):  # with the next pixel of the row, then of the column
+                if not flags[r, c] & (1 + axis):
+                    continue
                 r2, c2 = r + axis, c + 1 - axis
-                if r2 >= height or c2 >= width or triangle[r, c] == triangle[r2, c2]:
+                if triangle[r, c] == triangle[r2, c2]:
                     continue
                 first = depth[r, c] <= depth[r2, c2]
                 nr, nc, fr, fc = (r, c, r2, c2) if first else (r2, c2, r, c)

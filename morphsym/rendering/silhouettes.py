@@ -57,10 +57,12 @@ class Antialias(torch.autograd.Function):
         c, f = c.reshape(batch, height * width, channels), f.view(np.uint32)
         screen, facing = np.empty((*p.shape[:2], 2)), np.empty((batch, len(f)), np.int8)
         run(kernels.on_screen, [(p[b], f, screen[b], facing[b]) for b in range(batch)])
+        flags = np.empty(t.shape, np.uint8)
+        run(kernels.mark, [(screen[b], facing[b], f, a, flags[b]) for b in range(batch)])
         # bands of one picture only where there are fewer pictures than threads
         bands = np.linspace(0, height, 1 + (1 if batch >= threads() else min(height, 4 * threads()))).astype(int)
         tasks = [
-            (screen[b], facing[b], f, a, t[b], z[b], int(top), int(end))
+            (screen[b], facing[b], f, a, flags[b], t[b], z[b], int(top), int(end))
             for b in range(batch)
             for top, end in pairwise(bands)
         ]
