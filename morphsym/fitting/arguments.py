@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..types import EMOTIONS
 from .detectors import Detection, FileDetector
+from .detectors.file import SUFFIXES
 from .images import Photo
 
 
@@ -39,19 +40,26 @@ def emotions_of(expression: str | Sequence[str | None] | None, count: int) -> li
 
 
 class _Given:
-    """A detector that gives what it was made with."""
+    """A detector that gives the landmarks it was made with; a file is read when its photo's turn comes."""
 
     name = "file"
 
-    def __init__(self, detection: Detection) -> None:
-        self._detection = detection
+    def __init__(self, source: Any) -> None:
+        self._source = source
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
-        return [self._detection]
+        if isinstance(self._source, Detection):
+            return [self._source]
+        if isinstance(self._source, (str, Path)):
+            return FileDetector(self._source)(image)
+        return FileDetector.from_array(self._source)(image)
 
 
 def landmark_sources(landmarks: Any, count: int) -> list[Any] | None:
-    """One detector a photo, from files, arrays or detections; None when there are none."""
+    """One detector a photo, from files, arrays or detections; None when there are none.
+
+    A file that is not there raises :class:`InputError`; what is wrong in one is a matter of its photo.
+    """
     if landmarks is None:
         return None
     if isinstance(landmarks, (str, Path, Detection)) or (isinstance(landmarks, np.ndarray) and landmarks.ndim == 2):
@@ -59,12 +67,7 @@ def landmark_sources(landmarks: Any, count: int) -> list[Any] | None:
     sources = list(landmarks)
     if len(sources) != count:
         raise UsageError(f"expected landmarks for {count} photos, got {len(sources)}")
-    return [_landmark_source(s) for s in sources]
-
-
-def _landmark_source(source: Any) -> Any:
-    if isinstance(source, Detection):
-        return _Given(source)
-    if isinstance(source, (str, Path)):
-        return FileDetector(source)
-    return FileDetector.from_array(source)
+    for path in dict.fromkeys(s for s in sources if isinstance(s, (str, Path))):
+        if not Path(path).expanduser().is_file():
+            raise InputError(f"no landmark file {path}; expected one of {', '.join(SUFFIXES)}")
+    return [_Given(s) for s in sources]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,16 @@ class Face:
 def of_subject(face: Face, subject: str) -> Face:
     failed = None if face.failed is None else replace(face.failed, subject=subject)
     return replace(face, failed=failed, blank=replace(face.blank, subject=subject))
+
+
+def named(faces: Sequence[Face], names: Names) -> list[Face]:
+    """``faces`` with names that no other face has."""
+    out = []
+    for f in faces:
+        name = names.unique(f.blank.name)
+        failed = None if f.failed is None else replace(f.failed, name=name)
+        out.append(replace(f, failed=failed, blank=replace(f.blank, name=name)))
+    return out
 
 
 def find(

@@ -7,6 +7,7 @@ wrongly (an unknown model, a landmark file that does not exist) raises at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from ..types import FaceFit
 from . import detectors, solving
 from .arguments import as_list, emotions_of, landmark_sources
 from .detectors import Detector
-from .finding import Face, find, of_subject
+from .finding import Face, find, named, of_subject
 from .naming import Names
 from .records import finish
-from .sources import count, sources
+from .sources import Source, count, sources
+from .threads import in_threads
 from .video import is_video
 
 if TYPE_CHECKING:
@@ -119,20 +121,30 @@ def fit_each(
     if given is not None and any(isinstance(p, (str, Path)) and is_video(p) for p in photos):
         raise UsageError("landmarks from files are for photos; the frames of a video need a detector")
 
+    def look(source: Source) -> list[Face]:
+        marks = given[source.item] if given else finder
+        return find(source, marks, face, the_model, emotions[source.item], Names(), refine)
+
+    def looked() -> Iterator[tuple[Source, list[Face]]]:
+        found = sources(photos, frame_step, fps)
+        if given is None:  # detectors take one picture at a time
+            yield from ((source, look(source)) for source in found)
+        while given is not None and (some := list(islice(found, solving.BATCH))):
+            yield from zip(some, in_threads(look, some), strict=True)
+
     def each() -> Iterator[FaceFit]:
         names = Names()
         waiting: list[Face] = []
         total = count(photos, frame_step) if progress is not None else 0
         previous, subject = -1, ""
-        for done, source in enumerate(sources(photos, frame_step, fps), 1):
+        for done, (source, faces) in enumerate(looked(), 1):
             same_video = source.sequence >= 0 and source.sequence == previous
             full = len(waiting) >= solving.BATCH and not (same_video and smooth > 0)  # a video is smoothed as a whole
             if waiting and not same_person and (full or source.sequence != previous):
                 yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth, refine)
                 waiting = []
             previous = source.sequence
-            marks = given[source.item] if given else finder
-            faces = find(source, marks, face, the_model, emotions[source.item], names, refine)
+            faces = named(faces, names)
             if same_person:
                 subject = subject or faces[0].blank.subject or faces[0].blank.name
                 faces = [of_subject(f, subject) for f in faces]
@@ -149,5 +161,4 @@ def _finish_all(
     waiting: Sequence[Face], model: MorphableModel, device: str, same_person: bool, symmetrize: bool, smooth: float,
     refine: bool,
 ) -> Iterator[FaceFit]:  # fmt: skip
-    for f in solving.solve_all(waiting, model, device, same_person, smooth, refine):
-        yield finish(f, model, symmetrize)
+    yield from finish(solving.solve_all(waiting, model, device, same_person, smooth, refine), model, symmetrize)

@@ -171,4 +171,4 @@ def _one(
         if angle > ROTATION_DOUBT:
             doubt = f"the imported head rotation is {angle:.0f}° from the landmarks'"
             fit = replace(fit, quality=doubt if fit.quality == "good" else f"{fit.quality}; {doubt}")
-    return finish(fit, model, symmetrize)
+    return finish([fit], model, symmetrize)[0]

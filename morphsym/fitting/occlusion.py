@@ -33,15 +33,21 @@ EYES = {"right eye": slice(36, 42), "left eye": slice(42, 48)}
 
 def covered(pixels: np.ndarray, landmarks: np.ndarray) -> list[str]:
     """What may be covered, in words; [] where nothing looks it. ``pixels (H, W, 3)`` uint8, ``landmarks (68, 2)``."""
-    lab, points = _around(pixels, landmarks)
-    if lab is None:
+    small, points = _around(pixels, landmarks)
+    if small is None:
         return []
+    outlines = [
+        *(points[list(rows)] for rows in ((1, 31, 48, 3), (15, 35, 54, 13))),  # cheeks
+        *(_grown(points[rows], 1.9) for rows in EYES.values()),
+        np.concatenate([points[[39, 42]], points[[35, 31]]]),  # the bridge of the nose
+        points[[48, 54, 10, 9, 8, 7, 6]], points[[31, 35, 54, 48]],
+    ]  # fmt: skip
+    inside = [_inside(small, outline) for outline in outlines]
+    lab = np.split(rgb2lab(np.concatenate(inside)), np.cumsum([len(i) for i in inside])[:-1])
+    cheeks, upper, lower = np.concatenate(lab[0:2]), lab[4], np.concatenate(lab[5:7])
     found = []
-    cheeks = np.concatenate([_inside(lab, points[list(rows)]) for rows in ((1, 31, 48, 3), (15, 35, 54, 13))])
     rings = []
-    for name, rows in EYES.items():
-        eye = points[rows]
-        ring = _inside(lab, _grown(eye, 1.9))
+    for name, ring in zip(EYES, lab[2:4], strict=True):
         if len(ring) < 20:
             continue
         rings.append(ring)
@@ -51,8 +57,6 @@ def covered(pixels: np.ndarray, landmarks: np.ndarray) -> list[str]:
         light = np.median(np.concatenate(rings)[:, 0]) / max(float(np.median(cheeks[:, 0])), 1.0)
         if light < DARK_EYES and not found:
             found.append("the eyes are much darker than the cheeks; dark glasses?")
-    upper = _inside(lab, np.concatenate([points[[39, 42]], points[[35, 31]]]))  # the bridge of the nose
-    lower = np.concatenate([_inside(lab, points[[48, 54, 10, 9, 8, 7, 6]]), _inside(lab, points[[31, 35, 54, 48]])])
     if len(upper) > 50 and len(lower) > 50:
         distance = float(np.linalg.norm(np.median(upper[:, 1:], axis=0) - np.median(lower[:, 1:], axis=0)))
         smooth = lower[:, 0].std() < min(FLAT_EYE, FLAT_SKIN * float(np.median(lower[:, 0])))
@@ -62,7 +66,7 @@ def covered(pixels: np.ndarray, landmarks: np.ndarray) -> list[str]:
 
 
 def _around(pixels: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """CIELAB of the face, resampled, and the landmarks there."""
+    """The face's pixels, resampled, and the landmarks there."""
     height, width = pixels.shape[:2]
     eyes = float(np.linalg.norm(landmarks[36] - landmarks[45]))
     low = np.floor(landmarks.min(axis=0) - 0.3 * eyes).astype(int)
@@ -76,13 +80,13 @@ def _around(pixels: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray | Non
         return None, landmarks
     cut = Image.fromarray(np.ascontiguousarray(pixels[low[1] : high[1], low[0] : high[0]]))
     small = np.asarray(cut.resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR))
-    return rgb2lab(small), (landmarks - low) * (size / (high - low))
+    return small, (landmarks - low) * (size / (high - low))
 
 
-def _inside(lab: np.ndarray, outline: np.ndarray) -> np.ndarray:
+def _inside(image: np.ndarray, outline: np.ndarray) -> np.ndarray:
     """The pixels ``(N, 3)`` inside a polygon of points (x, y)."""
-    rows, columns = polygon(outline[:, 1], outline[:, 0], lab.shape[:2])
-    return np.asarray(lab[rows, columns])
+    rows, columns = polygon(outline[:, 1], outline[:, 0], image.shape[:2])
+    return np.asarray(image[rows, columns])
 
 
 def _grown(outline: np.ndarray, factor: float) -> np.ndarray:

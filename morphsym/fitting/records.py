@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..rendering.cameras import rotation_to_euler
 from ..types import FaceFit
 from .basis import LandmarkBasis
-from .measures import measures, symmetrized
+from .measures import measures_of, symmetrized
 from .quality import check_fit, quality_flag
 from .solver import Problem, Solution
 
@@ -73,13 +73,14 @@ def nearest(model: MorphableModel, expression: np.ndarray) -> tuple[str, str]:
         return "", ""
 
 
-def finish(fit: FaceFit, model: MorphableModel, symmetrize: bool) -> FaceFit:
+def finish(fits: Sequence[FaceFit], model: MorphableModel, symmetrize: bool) -> list[FaceFit]:
     """The measures, of what was fitted; then the symmetric average, where that is asked for."""
-    if not fit.ok:
-        return fit
-    fit = replace(fit, measures=measures(fit, model))
-    if not symmetrize:
-        return fit
+    measured = iter(measures_of([f for f in fits if f.ok], model))
+    fits = [replace(f, measures=next(measured)) if f.ok else f for f in fits]
+    return [_symmetric(f, model) if f.ok else f for f in fits] if symmetrize else fits
+
+
+def _symmetric(fit: FaceFit, model: MorphableModel) -> FaceFit:
     average = symmetrized(fit.expression, model.sided.partner)
     note = "; ".join(n for n in (fit.note, "expression averaged over both sides") if n)
     return replace(fit, expression=average, expression_fitted=fit.expression, note=note)

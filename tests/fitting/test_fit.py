@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from morphsym import resources
-from morphsym.errors import UsageError
+from morphsym.errors import InputError, UsageError
 from morphsym.faces import MorphableModel
 from morphsym.fitting import Detection, fit, load_photo
 from morphsym.fitting.correspondence import places
@@ -239,3 +239,21 @@ def test_wrong_arguments(makehuman: MorphableModel, astronaut: np.ndarray, argum
 def test_nothing_to_fit(makehuman: MorphableModel) -> None:
     with pytest.raises(UsageError, match="no photos"):
         fit([], makehuman)
+
+
+def test_wrong_landmarks_cost_their_own_row(makehuman: MorphableModel, astronaut: np.ndarray, tmp_path: Path) -> None:
+    """Of the wrong count, scale or picture: that photo fails with the reason, and the others go on."""
+    good = resources.asset(SAMPLE)
+    few, other, text = tmp_path / "few.csv", tmp_path / "other.csv", tmp_path / "text.json"
+    few.write_text("x,y\n1,2\n3,4\n")
+    other.write_text("x,y\n" + "\n".join(f"{i + 3000},{i % 7}" for i in range(68)))
+    text.write_text("no landmarks")
+    unit = np.random.default_rng(0).random((68, 2))
+    marks = [good, few, other, text, unit, np.zeros((5, 2)), good]
+    found = fit([astronaut] * len(marks), makehuman, landmarks=marks)
+    reasons = ["", "68 or 478 points", "outside the picture", "not a readable .json", "normalised", "68 or 478", ""]
+    for f, reason in zip(found, reasons, strict=True):
+        assert f.ok == (reason == ""), f.reason
+        assert reason in f.reason
+    with pytest.raises(InputError, match="no landmark file"):
+        fit(astronaut, makehuman, landmarks=tmp_path / "missing.pts")

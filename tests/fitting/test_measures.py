@@ -10,22 +10,25 @@ import pytest
 import torch
 from PIL import Image
 
-from morphsym import resources
+from morphsym import intervention, resources
 from morphsym.errors import UsageError
 from morphsym.faces import MorphableModel, emotion_preset
 from morphsym.fitting import Detection, fit, load_fits, save_fits, save_sheets
 from morphsym.fitting.correspondence import places
 from morphsym.fitting.measures import (
     MEASURES,
+    MESH,
     asymmetry_index,
     clinical_from_points,
     face_vertices,
     measures,
+    measures_of,
     mesh_measures,
 )
 from morphsym.fitting.quality import quality_flag
 from morphsym.intervention import edit
 from morphsym.rendering import portrait_camera, project
+from morphsym.rendering.cameras import euler_to_rotation
 from morphsym.types import FaceFit
 
 from .conftest import MIRROR_68
@@ -61,6 +64,55 @@ def test_the_mesh_measures_see_the_edit_and_only_it(makehuman: MorphableModel, s
         assert one["asymmetry_expression_mm"] == pytest.approx(other["asymmetry_expression_mm"], rel=0.02)
         assert one["asymmetry_rest_mm"] < 1e-3
         previous = one["asymmetry_expression_mm"]
+
+
+@pytest.mark.parametrize("which", ["makehuman", "ict"])
+def test_many_faces_are_measured_as_one_by_one(which: str, request: pytest.FixtureRequest) -> None:
+    """The pairs' short cuts against the definition on all vertices, and against what experiments measure."""
+    model: MorphableModel = request.getfixturevalue(which)
+    rng = np.random.default_rng(3)
+    fits = []
+    for k in range(19):
+        c = rng.uniform(0, 0.7, len(model.sided)) * (rng.random(len(model.sided)) < 0.3)
+        fits.append(made_up_fit(model, rng.normal(size=model.n_identity), c, k % 2 == 1, rng))
+    fits[5] = replace(fits[5], expression=np.zeros(0, dtype=np.float32))
+    found = measures_of(fits, model)
+    face = face_vertices(model)
+    for f, row in zip(fits, found, strict=True):
+        if not len(f.expression):
+            assert all(np.isnan(v) for v in row.values())
+            continue
+        assert tuple(row) == MEASURES
+        both = torch.tensor(np.stack([0 * f.expression, f.expression]))
+        meshes = model.forward(torch.as_tensor(f.identity)[None], both).numpy()
+        rest, moved = (asymmetry_index(v, model.mirror, face) for v in meshes)
+        realised = intervention.measure(model, f.expression[None])
+        expected = [rest, moved, float(realised.asymmetry[0]), float(realised.intensity[0])]
+        assert [row[k] for k in MESH] == pytest.approx(expected, abs=2e-6)
+        alone = measures(f, model)
+        assert [row[k] for k in MEASURES] == pytest.approx([alone[k] for k in MEASURES], abs=1e-5)
+        corners, weights, _ = places(model, f.landmarks_478 is not None)
+        fitted = np.einsum("nkc,nk->nc", meshes[1][corners], weights) @ f.R.T + f.t
+        ray = np.c_[f.landmarks.astype(np.float64), np.ones(68)] @ np.linalg.inv(f.K).T
+        clinical = clinical_from_points((ray * fitted[:, 2:] - f.t) @ f.R)
+        assert [row[k] for k in clinical] == pytest.approx(list(clinical.values()), abs=1e-4)
+
+
+def made_up_fit(
+    model: MorphableModel, identity: np.ndarray, expression: np.ndarray, mediapipe: bool,
+    rng: np.random.Generator,
+) -> FaceFit:  # fmt: skip
+    """A record with a random pose and scattered landmarks."""
+    none = np.zeros(0, dtype=np.float32)
+    R = euler_to_rotation(*(np.array([a]) for a in rng.uniform(-25, 25, 3)))[0].numpy()
+    return FaceFit(
+        name="x", photo="", photo_sha256="", face=0, status="ok", reason="", model=model.name, model_sha256="",
+        identity=identity.astype(np.float32), expression=expression.astype(np.float32),
+        expression_names=model.sided.names, K=np.array([[900.0, 0, 256], [0, 900, 256], [0, 0, 1]]), R=R,
+        t=np.array([1.0, -2.0, 80.0]), height=512, width=512,
+        landmarks=rng.uniform(100, 400, (68, 2)).astype(np.float32), nme=0.01, yaw=0.0, pitch=0.0, roll=0.0,
+        emotion="", emotion_source="", landmarks_478=none if mediapipe else None,
+    )  # fmt: skip
 
 
 def test_the_asymmetry_index_does_not_see_where_the_head_is(makehuman: MorphableModel, smile: np.ndarray) -> None:
