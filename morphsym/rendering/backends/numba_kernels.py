@@ -190,21 +190,25 @@ def seen(key):
 
 
 @kernel
+def _weights_near(screen, i0, i1, i2, x, y):
+    """:func:`_weights` of a triangle that reaches behind the near plane."""
+    a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
+    return a0 * x + (b0 * y + k0), a1 * x + (b1 * y + k1), a2 * x + (b2 * y + k2), area
+
+
+@kernel
 def _weights(screen, i0, i1, i2, x, y):
     """At the picture's point (x, y): unnormalised perspective-correct weights of the corners, and twice the area.
 
-    Their sum over the area is the inverse depth; a front face has a negative area.
+    Their sum over the area is the inverse depth; a front face has a negative area. Callers take :func:`_weights_near`
+    where a corner's ``screen[i, 3]`` is 0: both in one function are too much for the compiler to put into a loop.
     """
-    w0, w1, w2 = screen[i0, 3], screen[i1, 3], screen[i2, 3]
-    if w0 == 0.0 or w1 == 0.0 or w2 == 0.0:
-        a0, b0, k0, a1, b1, k1, a2, b2, k2, area = _setup_near(screen, i0, i1, i2)
-        return a0 * x + (b0 * y + k0), a1 * x + (b1 * y + k1), a2 * x + (b2 * y + k2), area
     # Relative to the point, so that nothing cancels in small triangles.
     x0, y0 = screen[i0, 0] - x, screen[i0, 1] - y
     x1, y1 = screen[i1, 0] - x, screen[i1, 1] - y
     x2, y2 = screen[i2, 0] - x, screen[i2, 1] - y
     p0, p1, p2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
-    return p0 * w0, p1 * w1, p2 * w2, p0 + p1 + p2
+    return p0 * screen[i0, 3], p1 * screen[i1, 3], p2 * screen[i2, 3], p0 + p1 + p2
 
 
 @kernel
@@ -221,7 +225,11 @@ def rasterize_band(screen, faces, top, triangle, barycentric, depth):
                 barycentric[r, c, 0] = barycentric[r, c, 1] = barycentric[r, c, 2] = 0.0
                 depth[r, c] = np.inf
                 continue
-            p0, p1, p2, area = _weights(screen, faces[f, 0], faces[f, 1], faces[f, 2], c + 0.5, top + r + 0.5)
+            i0, i1, i2, x, y = faces[f, 0], faces[f, 1], faces[f, 2], c + 0.5, top + r + 0.5
+            if screen[i0, 3] == 0.0 or screen[i1, 3] == 0.0 or screen[i2, 3] == 0.0:
+                p0, p1, p2, area = _weights_near(screen, i0, i1, i2, x, y)
+            else:
+                p0, p1, p2, area = _weights(screen, i0, i1, i2, x, y)
             total = p0 + p1 + p2
             s = 1.0 / total
             barycentric[r, c, 0], barycentric[r, c, 1], barycentric[r, c, 2] = p0 * s, p1 * s, p2 * s
@@ -436,7 +444,11 @@ def shade_band(screen, faces, radiance, background, table, side, top, image):
         for g in range(groups):
             f, c = group_f[g], group_c[g]
             i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-            p0, p1, p2, area = _weights(screen, i0, i1, i2, c * side + (group_x[g] + 0.5), y + group_y[g])
+            at_x, at_y = c * side + (group_x[g] + 0.5), y + group_y[g]
+            if screen[i0, 3] == 0.0 or screen[i1, 3] == 0.0 or screen[i2, 3] == 0.0:
+                p0, p1, p2, area = _weights_near(screen, i0, i1, i2, at_x, at_y)
+            else:
+                p0, p1, p2, area = _weights(screen, i0, i1, i2, at_x, at_y)
             s = group_n[g] / (p0 + p1 + p2)
             g0, g1, g2 = np.float32(p0 * s), np.float32(p1 * s), np.float32(p2 * s)
             side_seen = (
