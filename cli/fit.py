@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ SOME_FAILED = 3
 
 
 class Outcome(NamedTuple):
-    """What is told of a fit at the end; the fit itself is on disk."""
+    """What is told of a fit at the end."""
 
     name: str
     photo: str
@@ -29,11 +29,6 @@ class Outcome(NamedTuple):
     reason: str
     nme: float | None
     quality: str
-
-    @classmethod
-    def of(cls, fit: Any) -> Outcome:
-        nme = float(fit.nme) if math.isfinite(fit.nme) else None
-        return cls(fit.name, fit.photo, fit.status, fit.reason, nme, fit.quality)
 
 
 @click.command("fit")
@@ -98,6 +93,8 @@ class Outcome(NamedTuple):
     metavar="SECONDS",
     help="Smooth the expression in a video over so many seconds.  [default: not]",
 )
+@click.option("--resume", is_flag=True, help="Go on with an interrupted fit of the same photos with the same options.")
+@click.option("--overwrite", is_flag=True, help="Replace an interrupted fit that is in the folder.")
 @click.option("--sheet", is_flag=True, help="Also write contact sheets of all fits, _sheet-01.png and so on.")
 @options.offline
 @options.quiet
@@ -116,6 +113,8 @@ def command(
     frame_step: int,
     fps: float | None,
     smooth: float,
+    resume: bool,
+    overwrite: bool,
     sheet: bool,
     offline: bool,
     quiet: bool,
@@ -126,6 +125,8 @@ def command(
     PHOTO is a picture, a video, or a folder of them. Writes fits.csv (one row a face, with a reason for every failure), and
     for every face NAME.npz (the fit) and NAME.png (an overlay to judge it by).
 
+    One that was interrupted goes on with --resume, after the last photos that were done as a whole.
+
     Exit status: 0 all faces were fitted, 1 none, 3 some (fits.csv has the reasons of the others).
 
     \b
@@ -134,49 +135,65 @@ def command(
     morphsym fit smile.mp4 --frame-step 5 --smooth 0.2 --expression happiness
     """
     from morphsym import fitting
-    from morphsym.experiment.atomic import ensure_folder
+    from morphsym.faces import load_model
     from morphsym.fitting.sources import count
 
-    ensure_folder(out)
     found = fitting.find_photos(photos)
-    fits = []
-    with bars(quiet)(count(found, frame_step), "Fitting") as progress, fitting.FitsWriter(out) as writer:
-        for one in fitting.fit_each(
-            found,
-            model=model,
-            detector=detector,
-            landmarks=landmarks,
-            face=face,
-            expression=expression,
-            offline=offline,
-            same_person=same_person,
-            symmetrize=symmetrize,
-            refine=refine,
-            frame_step=frame_step,
-            fps=fps,
-            smooth=smooth,
-            progress=lambda done, total, name: progress(1),
-        ):
-            fits.append(Outcome.of(writer.add(one)))
-    report(fits, found, out, sheet, quiet, as_json)
+    options: dict[str, Any] = {
+        "detector": detector, "face": face, "expression": expression, "same_person": same_person,
+        "symmetrize": symmetrize, "refine": refine, "frame_step": frame_step, "fps": fps, "smooth": smooth,
+    }  # fmt: skip
+    the_model = load_model(model)
+    request = fitting.request(found, the_model, landmarks=landmarks, **options)
+    with fitting.FitsWriter(out, request=request, resume=resume, overwrite=overwrite) as writer:
+        if not writer.finished:
+            with bars(quiet)(count(found, frame_step), "Fitting") as progress:
+                progress(writer.start, skipped=True)
+                for one in fitting.fit_each(
+                    found,
+                    the_model,
+                    landmarks=landmarks,
+                    offline=offline,
+                    start=writer.start,
+                    taken=writer.taken,
+                    settled=writer.settled,
+                    progress=lambda done, total, name: progress(1),
+                    **options,
+                ):
+                    writer.add(one)
+    report(found, out, sheet, quiet, as_json)
 
 
-def report(fits: Sequence[Outcome], found: Sequence[Path], out: Path, sheet: bool, quiet: bool, as_json: bool) -> None:
-    """Contact sheets, messages and the exit status; for ``fit`` and ``import``."""
+def report(found: Sequence[Path], out: Path, sheet: bool, quiet: bool, as_json: bool) -> None:
+    """Contact sheets, messages and the exit status, from what is on disk; for ``fit`` and ``import``."""
     from morphsym import fitting
 
     if sheet:
-        fitting.save_sheets(out, fitting.load_fits(out))
-    good = [f for f in fits if f.status == "ok"]
+        fitting.save_sheets(out, fitting.each_fit(out))
     if as_json:
-        click.echo(json.dumps([f._asdict() for f in fits], allow_nan=False))
-    if len(fits) == 1 and not good:
-        raise FitError(f"{fits[0].photo}: {fits[0].reason}")
-    for f in fits:
-        if f.status != "ok":
-            say(f"not fitted: {f.photo}: {f.reason}")
+        click.echo("[", nl=False)
+    faces = good = 0
+    for faces, one in enumerate(outcomes(out / "fits.csv"), 1):
+        if as_json:
+            click.echo((", " if faces > 1 else "") + json.dumps(one._asdict(), allow_nan=False), nl=False)
+        good += one.status == "ok"
+    if as_json:
+        click.echo("]")
+    for one in outcomes(out / "fits.csv"):
+        if one.status != "ok" and (faces > 1 or good):
+            say(f"not fitted: {one.photo}: {one.reason}")
+        elif one.status != "ok":
+            raise FitError(f"{one.photo}: {one.reason}")
     if not good:
         raise FitError(f"none of {len(found)} photos could be fitted; {out / 'fits.csv'} says why")
-    say(f"{len(good)} of {len(fits)} faces fitted in {out}\nnext: morphsym intervene --fits {out}", quiet)
-    if len(good) < len(fits):
+    say(f"{good} of {faces} faces fitted in {out}\nnext: morphsym intervene --fits {out}", quiet)
+    if good < faces:
         raise click.exceptions.Exit(SOME_FAILED)
+
+
+def outcomes(listing: Path) -> Iterator[Outcome]:
+    """The rows of ``fits.csv``, one after the other."""
+    with open(listing, newline="", encoding="utf-8") as f:
+        for row in csv.DictReader(f):
+            nme = float(row["nme"]) if row["nme"] else None
+            yield Outcome(row["name"], row["photo"], row["status"], row["reason"], nme, row["quality"])

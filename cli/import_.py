@@ -9,7 +9,7 @@ import click
 from morphsym.types import EMOTIONS
 
 from . import options
-from .fit import Outcome, report
+from .fit import report
 from .progress import bars
 
 
@@ -98,8 +98,7 @@ def command(
         frame_step=frame_step,
     )
     ensure_folder(out)
-    fits = []
     with bars(quiet)(count(found, frame_step), "Importing") as advance, fitting.FitsWriter(out, model=head) as writer:
         for one in each:
-            fits.append(Outcome.of(writer.add(one)))
-    report(fits, found, out, sheet, quiet, as_json)
+            writer.add(one)
+    report(found, out, sheet, quiet, as_json)

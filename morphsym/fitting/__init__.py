@@ -3,18 +3,21 @@
 from . import detectors
 from .detectors import Detection
 from .fit import fit, fit_each
-from .images import Photo, find_photos, load_photo
+from .images import Photo, load_photo
+from .listing import find_photos
 from .measures import measures
 from .overlay import overlay
 from .sheet import save_sheets
 from .sources import load_source
-from .store import FitsWriter, load_fits, save_fits
+from .store import each_fit, load_fits
+from .writer import FitsWriter, request, save_fits
 
 __all__ = [
     "Detection",
     "FitsWriter",
     "Photo",
     "detectors",
+    "each_fit",
     "find_photos",
     "fit",
     "fit_each",
@@ -23,6 +26,7 @@ __all__ = [
     "load_source",
     "measures",
     "overlay",
+    "request",
     "save_fits",
     "save_sheets",
 ]

@@ -13,9 +13,13 @@ from ..types import EMOTIONS
 from .detectors import Detection, FileDetector
 from .detectors.file import SUFFIXES
 from .images import Photo
+from .listing import Photos
 
 
-def as_list(images: Any) -> list[Any]:
+def as_list(images: Any) -> Sequence[Any]:
+    """What is to be fitted, one after the other; a sequence of paths that makes them when asked stays one."""
+    if isinstance(images, Photos) and len(images):
+        return images
     if isinstance(images, (str, Path, Photo)):
         return [images]
     if isinstance(images, np.ndarray):

@@ -82,7 +82,7 @@ def read_codes(path: str | Path, kind: str = "auto") -> list[Code]:
 
 
 def _read_folder(folder: Path, kind: str) -> list[Code]:
-    from .images import natural_key
+    from .listing import natural_key
 
     if (folder / "exp.npy").is_file():
         return [_emoca(folder)]

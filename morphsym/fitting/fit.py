@@ -6,7 +6,7 @@ wrongly (an unknown model, a landmark file that does not exist) raises at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,9 @@ def fit_each(
     fps: float | None = None,
     smooth: float = 0.0,
     refine: bool = False,
+    start: int = 0,
+    taken: Iterable[str] = (),
+    settled: Callable[[int], object] | None = None,
 ) -> Iterator[FaceFit]:
     """Fit ``model`` to the faces in ``images``, one record after the other in their order; pictures are not held.
 
@@ -94,6 +97,10 @@ def fit_each(
     ``refine``: correct the landmark fit by the pixels (:mod:`.refine`; about a second a face, on the CPU). ``refined``,
     ``pixel_error_start`` and ``pixel_error`` of the record say what was gained; a face that would not get better stays as it
     was, and its ``note`` says why.
+
+    To go on after an interruption: ``settled(k)`` is called when all records of the first k photos are out and nothing is held
+    back; another call with the same arguments, ``start=k`` and the names of those records as ``taken`` gives the rest,
+    bit for bit.
 
     Raises :class:`UsageError` for wrong arguments; whatever is wrong with a single photo is a failed record.
     """
@@ -126,24 +133,26 @@ def fit_each(
         return find(source, marks, face, the_model, emotions[source.item], Names(), refine)
 
     def looked() -> Iterator[tuple[Source, list[Face]]]:
-        found = sources(photos, frame_step, fps)
+        found = sources(photos, frame_step, fps, start)
         if given is None:  # detectors take one picture at a time
             yield from ((source, look(source)) for source in found)
         while given is not None and (some := list(islice(found, solving.BATCH))):
             yield from zip(some, in_threads(look, some), strict=True)
 
     def each() -> Iterator[FaceFit]:
-        names = Names()
+        names = Names(taken)
         waiting: list[Face] = []
         total = count(photos, frame_step) if progress is not None else 0
-        previous, subject = -1, ""
-        for done, (source, faces) in enumerate(looked(), 1):
+        previous, subject, item = -1, "", start
+        for done, (source, faces) in enumerate(looked(), 1 + start):
             same_video = source.sequence >= 0 and source.sequence == previous
             full = len(waiting) >= solving.BATCH and not (same_video and smooth > 0)  # a video is smoothed as a whole
             if waiting and not same_person and (full or source.sequence != previous):
                 yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth, refine)
                 waiting = []
-            previous = source.sequence
+                if settled is not None and source.item != item:
+                    settled(source.item)
+            previous, item = source.sequence, source.item
             faces = named(faces, names)
             if same_person:
                 subject = subject or faces[0].blank.subject or faces[0].blank.name
@@ -153,6 +162,8 @@ def fit_each(
                 progress(done, max(done, total), faces[-1].blank.name)
         if waiting:
             yield from _finish_all(waiting, the_model, device, same_person, symmetrize, smooth, refine)
+        if settled is not None:
+            settled(len(photos))
 
     return each()
 

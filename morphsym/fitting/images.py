@@ -10,9 +10,7 @@ import hashlib
 import importlib.util
 import io
 import os
-import re
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from ..errors import InputError
 from ..resources import sha256 as file_sha256
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".jp2")
-    + (".heic", ".heif", ".avif")
-)
-"""File name endings that :func:`find_photos` takes from a folder (a file given by name may have any)."""
+KINDS = "JPEG, PNG, TIFF, WebP, BMP or GIF"
+"""What is expected, in messages."""
 
 MAX_PIXELS = 50_000_000
 """Larger photos are reduced by a whole factor on load, so that a fit never needs gigabytes."""
@@ -94,7 +89,7 @@ def load_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Ph
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise InputError(f"{where} is larger than {limit} megapixels; scale it down first") from e
     except UnidentifiedImageError as e:
-        raise InputError(f"{where} is not a picture that can be read ({_looks_like(head)}); expected {_kinds()}") from e
+        raise InputError(f"{where} is not a picture that can be read ({_looks_like(head)}); expected {KINDS}") from e
     except MemoryError as e:
         raise InputError(f"not enough memory to decode {where}; scale it down first") from e
     except Exception as e:  # Pillow's decoders raise almost anything on damaged files
@@ -124,55 +119,6 @@ def load_array(image: Any, max_pixels: int = MAX_PIXELS) -> Photo:
             a = a[..., 0]
         pixels = _decode(Image.fromarray(a), notes, max_pixels, "the image")
     return Photo(pixels, "; ".join(notes), hashlib.sha256(pixels.tobytes()).hexdigest())
-
-
-def find_photos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The photos that ``paths`` name: files as given, folders replaced by the pictures and videos in them (no subfolders).
-
-    A folder's pictures are those whose ending is in :data:`SUFFIXES` or a video's, without hidden files, in natural order
-    (``face2`` before ``face10``). A file named twice is taken once. Files are not opened: a missing one is found by
-    :func:`load_photo`, so that one bad photo does not stop the others.
-
-    Raises :class:`InputError` where there is nothing: no paths, or a folder without pictures.
-    """
-    found: dict[Path, Path] = {}
-    for given in paths:
-        path = Path(given)
-        if path.is_dir():
-            names = _pictures(path)
-            if not names:
-                raise InputError(
-                    f"no photos in the folder {path} (looked for {_kinds()}, not in its subfolders); "
-                    "give a folder with photos, or the photos themselves"
-                )
-            for name in names:
-                found.setdefault((path / name).absolute(), path / name)
-        else:
-            found.setdefault(path.absolute(), path)
-    if not found:
-        raise InputError("no photos given; name at least one photo or a folder of photos")
-    return list(found.values())
-
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that puts ``face2`` before ``face10``, whatever the case."""
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name.casefold()) if p)
-
-
-def _pictures(folder: Path) -> list[str]:
-    from .video import SUFFIXES as VIDEOS
-
-    wanted = SUFFIXES | VIDEOS
-    names = []
-    try:
-        with os.scandir(folder) as entries:  # one pass, no stat for names that do not matter
-            for entry in entries:
-                dot = entry.name.rfind(".")
-                if dot > 0 and entry.name[0] != "." and entry.name[dot:].lower() in wanted and not entry.is_dir():
-                    names.append(entry.name)
-    except OSError as e:
-        raise InputError(f"cannot read the folder {folder}: {e.strerror or e}") from e
-    return sorted(names, key=lambda n: (natural_key(n), n))
 
 
 def _decode(image: Image.Image, notes: list[str], max_pixels: int, where: str) -> np.ndarray:
@@ -299,10 +245,6 @@ def _looks_like(head: bytes) -> str:
     if all(32 <= b < 127 or b in (9, 10, 13) for b in head):
         return "it looks like text"
     return f"it starts with {head[:8].hex(' ')}"
-
-
-def _kinds() -> str:
-    return "JPEG, PNG, TIFF, WebP, BMP or GIF"
 
 
 def _line(e: BaseException) -> str:

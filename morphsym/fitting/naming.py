@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 
 class Names:
     """Gives every face a name of its own, also on file systems that ignore case."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
 
     def unique(self, name: str) -> str:
         """``name``, or ``name-2``, ``name-3``, … when it is taken."""

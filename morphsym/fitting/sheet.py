@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def verdict(fit: FaceFit) -> str:
     return "good" if fit.quality in ("good", "") else "look"
 
 
-def save_sheets(folder: str | Path, fits: Sequence[FaceFit]) -> list[Path]:
+def save_sheets(folder: str | Path, fits: Iterable[FaceFit]) -> list[Path]:
     """Write ``_sheet-01.png``, … to ``folder``, where the overlays of ``fits`` already are; the paths.
 
     No fit can have a name that begins with an underscore, so nothing is overwritten but older sheets.
@@ -38,10 +39,14 @@ def save_sheets(folder: str | Path, fits: Sequence[FaceFit]) -> list[Path]:
     written = []
     for old in folder.glob("_sheet-*.png"):
         old.unlink()
-    for page, start in enumerate(range(0, len(fits), COLUMNS * ROWS), 1):
+    rest = iter(fits)
+    for page in count(1):
+        some = list(islice(rest, COLUMNS * ROWS))
+        if not some:
+            break
         path = folder / f"_sheet-{page:02d}.png"
         with writing(path) as aside:
-            Image.fromarray(contact_sheet(folder, fits[start : start + COLUMNS * ROWS])).save(aside, format="PNG")
+            Image.fromarray(contact_sheet(folder, some)).save(aside, format="PNG")
         written.append(path)
     return written
 

@@ -27,10 +27,11 @@ class Source:
     time: float = math.nan  # seconds
 
 
-def sources(photos: Sequence[Any], frame_step: int = 1, fps: float | None = None) -> Iterator[Source]:
+def sources(photos: Sequence[Any], frame_step: int = 1, fps: float | None = None, start: int = 0) -> Iterator[Source]:
     """The pictures of ``photos``: files, Photo records and arrays as they are; every ``frame_step``-th frame of videos.
 
     ``fps``: the photos of each folder are the frames of one video, ``fps`` of them a second, in the order given.
+    ``start``: the first so many photos are left out, and the others come as they would have after them.
     """
     folders: dict[Path, list[int]] = {}
     subjects: dict[Path, str] = {}
@@ -48,14 +49,16 @@ def sources(photos: Sequence[Any], frame_step: int = 1, fps: float | None = None
     for i, given in enumerate(photos):
         path = given.path if isinstance(given, Photo) else str(given) if isinstance(given, (str, Path)) else ""
         if path and not isinstance(given, Photo) and video.is_video(path):
-            yield from _frames(Path(path), i, frame_step, subject(Path(path).absolute(), Path(path).stem))
+            whose = subject(Path(path).absolute(), Path(path).stem)
+            if i >= start:
+                yield from _frames(Path(path), i, frame_step, whose)
         elif fps is not None:
             folder = Path(path).absolute().parent if path else Path()
             seen = folders.setdefault(folder, [i, 0])
             index, seen[1] = seen[1], seen[1] + 1
-            if index % frame_step == 0:
+            if index % frame_step == 0 and i >= start:
                 yield Source(given, i, path, subject(folder, folder.name or "frames"), seen[0], index, index / fps)
-        else:
+        elif i >= start:
             yield Source(given, i, path)
 
 

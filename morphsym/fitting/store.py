@@ -1,28 +1,24 @@
 """The folder ``fits/``: ``fits.csv`` with one row a face, ``<name>.npz`` (the record) and ``<name>.png`` (the overlay).
 
-Every file is written atomically and ``fits.csv`` last, so a folder with a ``fits.csv`` is whole.
+:mod:`.writer` writes it, every file atomically and ``fits.csv`` last, so a folder with a ``fits.csv`` is whole.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from ..errors import MorphsymError, StoreError
-from ..experiment.atomic import ensure_folder, write_text, writing
+from ..errors import StoreError
 from ..types import FaceFit
 from .measures import MEASURES
-from .naming import Names, clean_name
-from .overlay import overlay
-from .sources import load_source
+from .naming import clean_name
 
 FORMAT = 1
 """Version of the files; a folder with a larger one is refused."""
@@ -37,66 +33,12 @@ _ARRAYS = {"identity": "f4", "expression": "f4", "K": "f8", "R": "f8", "t": "f8"
 _OPTIONAL_ARRAYS = ("landmarks_478", "expression_fitted")
 
 
-class FitsWriter:
-    """Writes fits to a folder one after the other: every record and overlay at once, ``fits.csv`` when closed.
-
-    Used as a context: ``with FitsWriter(folder) as writer: writer.add(fit)``. An error inside leaves no ``fits.csv``, so a
-    half-written folder is not taken for a whole one. Nothing is held but the rows of ``fits.csv``. Overlays need the photo:
-    it is read again from ``fit.photo``; a fit of an array in memory, or whose photo is gone, gets none and its ``note`` says
-    so. ``model`` is the model of the fits where it is not in the registry.
-    """
-
-    def __init__(self, folder: str | Path, overlays: bool = True, model: Any = None) -> None:
-        self.folder = ensure_folder(Path(folder))
-        self._overlays, self._model = overlays, model
-        self._names = Names()
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, fit: FaceFit) -> FaceFit:
-        """Write one fit; returns it as stored: a name that is taken is made unique."""
-        if not self._rows:  # from now on the folder is not what an older fits.csv says
-            (self.folder / "fits.csv").unlink(missing_ok=True)
-        fit = replace(fit, name=self._names.unique(clean_name(fit.name)))
-        if self._overlays and len(fit.landmarks):
-            fit = _save_overlay(self.folder, fit, self._model)
-        with writing(self.folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
-            np.savez_compressed(f, allow_pickle=False, **_to_arrays(fit))
-        self._rows.append(_row(fit))
-        return fit
-
-    def __enter__(self) -> FitsWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            text = pd.DataFrame(self._rows, columns=list(COLUMNS)).to_csv(index=False, float_format="%.6g")
-            write_text(self.folder / "fits.csv", text)
-
-
-def save_fits(
-    folder: str | Path, fits: Iterable[FaceFit], overlays: bool = True, model: Any = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> list[FaceFit]:  # fmt: skip
-    """Write ``fits`` to ``folder`` (made if need be) and return them as stored; see :class:`FitsWriter`.
-
-    Raises :class:`StoreError` for a folder that cannot be written.
-    """
-    fits = list(fits)
-    stored = []
-    with FitsWriter(folder, overlays, model) as writer:
-        for i, fit in enumerate(fits):
-            stored.append(writer.add(fit))
-            if progress is not None:
-                progress(i + 1, len(fits), stored[-1].name)
-    return stored
-
-
 def table(fits: Sequence[FaceFit]) -> pd.DataFrame:
     """``fits.csv`` as a table: one row a face, :data:`COLUMNS`."""
-    return pd.DataFrame([_row(f) for f in fits], columns=list(COLUMNS))
+    return pd.DataFrame([row(f) for f in fits], columns=list(COLUMNS))
 
 
-def _row(fit: FaceFit) -> dict[str, Any]:
+def row(fit: FaceFit) -> dict[str, Any]:
     measures = fit.measures or {}
     row = {c: measures.get(c, math.nan) if c in MEASURES else getattr(fit, c, None) for c in COLUMNS}
     # whose face it is is always said; a photo has no frame
@@ -108,25 +50,38 @@ def load_fits(folder: str | Path) -> list[FaceFit]:
 
     Raises :class:`StoreError` when the folder is missing, empty, half-written, damaged or from a newer version.
     """
+    return list(each_fit(folder))
+
+
+def each_fit(folder: str | Path) -> Iterator[FaceFit]:
+    """:func:`load_fits`, one after the other: only the names are held. What is wrong with ``fits.csv`` raises at once."""
     folder = Path(folder)
+    names = _listed(folder)
+    return (_load(folder, name) for name in names)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in ``fits.csv``."""
     listing = folder / "fits.csv"
     if not folder.is_dir():
         raise StoreError(f"no fits in {folder}: the folder does not exist; run `morphsym fit PHOTO… -o {folder}` first")
     if not listing.is_file():
         half = any(folder.glob("*.npz"))
         why = "fits.csv is missing, the fit was interrupted" if half else "there is no fits.csv in it"
-        raise StoreError(f"no fits in {folder}: {why}; run `morphsym fit PHOTO… -o {folder}` again")
+        on = " (an interrupted one goes on with --resume)" if half else ""
+        raise StoreError(f"no fits in {folder}: {why}; run `morphsym fit PHOTO… -o {folder}` again{on}")
+    wanted = ("name", "status", "format")
     try:
-        rows = pd.read_csv(listing, dtype=str, keep_default_na=False)
+        rows = pd.read_csv(listing, dtype=str, keep_default_na=False, usecols=lambda c: c in wanted)
     except (ValueError, OSError) as e:
         raise StoreError(f"{listing} is damaged ({e}); run `morphsym fit` again") from None
-    if missing := [c for c in ("name", "status", "format") if c not in rows.columns]:
+    if missing := [c for c in wanted if c not in rows.columns]:
         raise StoreError(
             f"{listing} is not a list of fits: the column {missing[0]!r} is missing; run `morphsym fit` again"
         )
     if rows.empty:
         raise StoreError(f"{listing} lists no faces; run `morphsym fit PHOTO… -o {folder}` again")
-    return [_load(folder, name) for name in rows["name"]]
+    return list(rows["name"])
 
 
 def _load(folder: Path, name: str) -> FaceFit:
@@ -154,7 +109,7 @@ def _load(folder: Path, name: str) -> FaceFit:
         raise StoreError(f"{path} is damaged ({e}); run `morphsym fit` again") from None
 
 
-def _to_arrays(fit: FaceFit) -> dict[str, Any]:
+def to_arrays(fit: FaceFit) -> dict[str, Any]:
     """The record as arrays without objects: plain values go into one JSON string."""
     header: dict[str, Any] = {"format": FORMAT}
     arrays: dict[str, np.ndarray] = {}
@@ -200,17 +155,4 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> FaceF
         len(fit.expression) != len(fit.expression_names) or fit.K.shape != (3, 3) or fit.landmarks.shape != (68, 2)
     ):
         raise ValueError("its arrays do not fit together")
-    return fit
-
-
-def _save_overlay(folder: Path, fit: FaceFit, model: Any) -> FaceFit:
-    """Write ``<name>.png``; a photo that cannot be read any more is said in the note, and stops nothing."""
-    try:
-        if not fit.photo:
-            return replace(fit, note="; ".join(n for n in (fit.note, "no overlay: the photo was not a file") if n))
-        picture = overlay(fit, load_source(fit), model)
-    except MorphsymError as e:
-        return replace(fit, note="; ".join(n for n in (fit.note, f"no overlay: {e}") if n))
-    with writing(folder / f"{fit.name}.png") as aside:
-        Image.fromarray(picture).save(aside, format="PNG")
     return fit

@@ -43,7 +43,7 @@ class Frame:
 
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether the ending of ``path`` is that of a video (an animated GIF counts as a photo)."""
-    return Path(path).suffix.lower() in SUFFIXES
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def count(path: str | os.PathLike[str], step: int = 1) -> int:

@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from morphsym.errors import InputError
-from morphsym.fitting.images import find_photos, load_array, load_photo, natural_key
+from morphsym.fitting.images import load_array, load_photo
+from morphsym.fitting.listing import find_photos, natural_key
 from morphsym.resources import asset, sha256
 
 
