@@ -72,7 +72,7 @@ def command(
     Exit status: as fit.
 
     \b
-    morphsym import emoca_output/ photos/ --model flame2023.pkl --expression happiness
+    morphsym import emoca_output/ photos/ --model generic_model.pkl --expression happiness
     morphsym import blendshapes.csv smile.mp4
     """
     from morphsym import fitting

@@ -3,23 +3,29 @@
 What is read (nothing in a file is ever run; arrays may hold one face or one a row):
 
 ===============  =====================================================================================================
-``emoca``        a folder as ``test_emoca_on_images.py --save_codes`` writes it: for each face a folder named after the
-                 photo with ``shape.npy``, ``exp.npy`` and ``pose.npy`` (global rotation, jaw)
-``deca``         DECA's ``codedict``: ``shape``, ``exp``, ``pose`` (global rotation, jaw) in a .npz, .mat, .pkl or .pt file. The
-                 ``.mat`` of ``demo_reconstruct.py --saveMat`` holds meshes and no codes, and is refused with that reason
-``smirk``        the encoder's output: ``shape_params``, ``expression_params``, ``jaw_params``, ``pose_params`` in such a file
+``emoca``        the output folder of ``test_emoca_on_images.py`` or ``…_on_video.py`` with ``--save_codes True``: somewhere in
+                 it (below the network's name), for each face a folder with ``shape.npy`` (100), ``exp.npy`` (50) and
+                 ``pose.npy`` (global rotation, jaw), named after the photo and the face (``smile00``) or the frame
+                 (``000001_000`` is the first)
+``deca``         DECA's ``codedict``: ``shape``, ``exp``, ``pose`` (global rotation, jaw; rotation vectors also where DECA's
+                 ``jaw_type`` is 'euler') in a .npz, .mat, .pkl or .pt file. No script of DECA's saves it: the ``.mat`` of
+                 ``demo_reconstruct.py --saveMat`` holds meshes and no codes, and is refused with that reason
+``smirk``        the encoder's output: ``shape_params`` (300), ``expression_params`` (50), ``jaw_params``, ``pose_params`` in such
+                 a file (SMIRK's own demos save pictures only)
 ``blendshapes``  scores by ARKit name: .json as MediaPipe gives them (a list of ``categoryName`` and ``score``) or one
                  mapping, or a mapping of photos to either; .csv with a column a shape (MediaPipe's, Live Link Face's)
 ===============  =====================================================================================================
 
-Conventions: Feng et al. 2021 (DECA), Daněček et al. 2022 (EMOCA), Retsinas et al. 2024 (SMIRK), as in their public code.
+Conventions: Feng et al. 2021 (DECA), Daněček et al. 2022 (EMOCA), Retsinas et al. 2024 (SMIRK), as in their public code
+(DECA a11554a, EMOCA fef5472, SMIRK c7de404). All three use the components of **FLAME 2020** (``generic_model.pkl``);
+FLAME 2023 has others.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,16 +92,27 @@ def _read_folder(folder: Path, kind: str) -> list[Code]:
 
     if (folder / "exp.npy").is_file():
         return [_emoca(folder)]
-    inside = sorted(folder.iterdir(), key=lambda p: (natural_key(p.name), p.name))
-    faces = [p for p in inside if p.is_dir() and (p / "exp.npy").is_file()]
+
+    def ordered(found: Iterable[Path]) -> list[Path]:
+        return sorted(found, key=lambda p: (natural_key(p.name), p.name))
+
+    faces: dict[Path, list[Path]] = {}
+    for file in folder.rglob("exp.npy"):
+        faces.setdefault(file.parent.parent, []).append(file.parent)
+    if len(faces) > 1:
+        several = ", ".join(str(p.relative_to(folder)) for p in ordered(faces)[:4])
+        raise InputError(f"{folder}: coefficients in {len(faces)} folders ({several}); name one of them")
     if faces:
-        return [_emoca(p) for p in faces]
-    files = [p for p in inside if p.suffix.lower() in (*SUFFIXES, ".json", ".csv")]
+        return [_emoca(p) for p in ordered(*faces.values())]
+    endings = (*SUFFIXES, ".json", ".csv")
+    files = [p for p in folder.iterdir() if p.suffix.lower() in endings]
+    if not files:  # DECA makes a folder a photo
+        files = [p for p in folder.glob("*/*") if p.suffix.lower() in endings]
     if not files:
         raise InputError(
             f"{folder}: no coefficients found; expected folders with exp.npy (EMOCA), or files {', '.join(SUFFIXES)}, .json, .csv"
         )
-    return [c for p in files for c in read_codes(p, kind)]
+    return [c for p in ordered(files) for c in read_codes(p, kind)]
 
 
 def _emoca(folder: Path) -> Code:

@@ -32,6 +32,7 @@ from .records import finish, nearest, records
 from .solver import solve
 from .solving import problem_of
 from .sources import Source, sources
+from .video import is_video
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -55,15 +56,16 @@ def import_fits(
 ) -> Iterator[FaceFit]:
     """One record a photo (or frame), its coefficients from ``codes``, in the photos' order.
 
-    ``codes`` are matched to the photos by name (EMOCA numbers a photo's faces: ``smile00`` belongs to ``smile``), or, where
-    no code has a name, by order. A photo without coefficients is a failed record. Raises :class:`UsageError` where nothing
-    can be matched or the model cannot take the coefficients.
+    ``codes`` are matched to the photos by name, or, where no code has a name, by order. EMOCA cuts a photo's name at its
+    first dot and numbers its faces (``smile00`` belongs to ``smile.left.jpg``), and a video's frames from 1 (``000001_000``).
+    A photo without coefficients is a failed record. Raises :class:`UsageError` where nothing can be matched or the model
+    cannot take the coefficients.
     """
     for c in codes[:1]:
         coefficients(c, model)  # the wrong model is said before any work
     given = landmark_sources(landmarks, len(photos))
     finder = detectors.get(detector, offline) if given is None and isinstance(detector, str) else detector
-    match = _matcher(codes)
+    match = _matcher(codes, photos)
 
     def each() -> Iterator[FaceFit]:
         names = Names()
@@ -114,29 +116,50 @@ def coefficients(code: Code, model: MorphableModel) -> tuple[np.ndarray, np.ndar
         if np.abs(code.jaw[1:]).max() > 0.02:
             sideways = float(np.degrees(np.abs(code.jaw[1:]).max()))
             notes.append(f"the jaw's sideways turn of {sideways:.0f}° has no shape in the model and is left out")
+    if "2023" in Path(str(model.source)).name:
+        notes.append(f"{code.format} uses FLAME 2020's components, {Path(str(model.source)).name} has others")
     if "eyelid_params" in code.left_out:
         notes.append("SMIRK's two eyelid shapes are not FLAME's and are left out")
     return identity, np.asarray(model.expand(values), dtype=np.float32), notes
 
 
-def _matcher(codes: Sequence[Code]) -> Callable[[str, int], Code | None]:
-    """``match(name of the picture, its number)``."""
+def _matcher(codes: Sequence[Code], photos: Sequence[Any]) -> Callable[[str, int, int], Code | None]:
+    """``match(name of the picture, its number, its frame in a video or -1)``.
+
+    Whether names are those of photos or of EMOCA's faces is settled for all of them at once: the first face of img1 is
+    called img100, as is the photo img100.
+    """
     if not codes:
         raise UsageError("there are no coefficients to import")
     named = {c.name: c for c in codes if c.name}
     if len(named) < len(codes):
         if named:
             raise UsageError("some of the coefficients have names and some have not, or two have the same name")
-        return lambda name, number: codes[number] if number < len(codes) else None
+        return lambda name, number, frame: codes[number] if number < len(codes) else None
 
-    def by_name(name: str, number: int) -> Code | None:
-        return named.get(name) or named.get(f"{name}00") or named.get(name.split(".")[0])
+    def as_it_is(name: str) -> str:
+        return name
 
-    return by_name
+    def cut(name: str) -> str:
+        return name.split(".")[0]
+
+    def face(name: str) -> str:
+        return f"{cut(name)}00"
+
+    stems = [Path(p).stem for p in photos if isinstance(p, (str, Path)) and not is_video(p)]
+    ways = (as_it_is, cut, face)
+    best = max(ways, key=lambda way: sum(way(stem) in named for stem in stems))  # the first of equals
+
+    def match(name: str, number: int, frame: int) -> Code | None:
+        if frame >= 0:
+            return named.get(name) or named.get(f"{frame + 1:06d}_000")
+        return named.get(best(name))
+
+    return match
 
 
 def _one(
-    source: Source, number: int, match: Callable[[str, int], Code | None], finder: Any, model: MorphableModel,
+    source: Source, number: int, match: Callable[[str, int, int], Code | None], finder: Any, model: MorphableModel,
     emotion: str | None, names: Names, symmetrize: bool,
 ) -> FaceFit:  # fmt: skip
     (face,) = find(source, finder, "largest", model, emotion, names)
@@ -145,7 +168,7 @@ def _one(
     blank, detection = face.blank, face.detection
     assert detection is not None
     stem = Path(source.path).stem if source.path else blank.name
-    code = match(blank.name if source.frame >= 0 else stem, number)
+    code = match(blank.name if source.frame >= 0 else stem, number, source.frame if is_video(source.path) else -1)
     if code is None:
         reason = "no coefficients for this photo among those that were imported"
         return replace(blank, status="failed", reason=reason)

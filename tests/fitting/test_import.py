@@ -20,7 +20,7 @@ from morphsym.fitting import Detection, load_fits
 from morphsym.fitting.codes import Code, read_codes
 from morphsym.fitting.correspondence import places
 from morphsym.fitting.detectors.base import box_of
-from morphsym.fitting.importing import coefficients, import_fits
+from morphsym.fitting.importing import _matcher, coefficients, import_fits
 from morphsym.rendering import portrait_camera, project
 from tests.faces import official
 
@@ -86,6 +86,47 @@ def test_every_layout_gives_the_same(tmp_path: Path) -> None:
     np.savez(tmp_path / "many.npz", **smirk(3), names=np.array(["a", "b", "c"]))
     assert [c.name for c in read_codes(tmp_path / "many.npz")] == ["a", "b", "c"]
     assert [c.name for c in read_codes(tmp_path / "anna.npz", "deca")] == ["anna"]
+
+
+def test_emocas_folders_as_its_demos_write_them(tmp_path: Path) -> None:
+    """Below the network's name; of a video, below four folders more; two networks' are not mixed."""
+    images = tmp_path / "image_output"
+    for name in ("img100", "img10000"):
+        write_emoca(images / "EMOCA_v2_lr_mse_20", name)
+        (images / "EMOCA_v2_lr_mse_20" / name / "geometry_coarse.png").write_bytes(b"x")
+    assert [c.name for c in read_codes(images)] == ["img100", "img10000"]
+    video = tmp_path / "video_output"
+    results = (
+        video / "EMOCA_v2_lr_mse_20" / "processed_2022_Jan_15_02-43-06" / "smile" / "results" / "EMOCA_v2_lr_mse_20"
+    )
+    for name in ("000002_000", "000001_000"):
+        write_emoca(results, name)
+    assert [c.name for c in read_codes(video)] == ["000001_000", "000002_000"]
+    write_emoca(images / "DECA", "img100")
+    with pytest.raises(InputError, match=r"in 2 folders \(DECA, EMOCA_v2_lr_mse_20\); name one"):
+        read_codes(images)
+    # DECA's --saveMat: a folder a photo, with meshes in it
+    from scipy.io import savemat
+
+    (tmp_path / "results" / "anna").mkdir(parents=True)
+    savemat(tmp_path / "results" / "anna" / "anna.mat", {"verts": np.zeros((9, 3)), "trans_verts": np.zeros((9, 3))})
+    (tmp_path / "results" / "anna_vis.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="holds meshes.*save the codedict"):
+        read_codes(tmp_path / "results")
+
+
+def test_everything_that_the_programs_put_beside_the_codes(tmp_path: Path) -> None:
+    """DECA's codedict with pictures, light and detail on it; EMOCA's values; both by torch.save and pickle."""
+    whole = {
+        **deca(), "tex": np.zeros((1, 50)), "light": np.zeros((1, 9, 3)), "images": np.zeros((1, 3, 8, 8)),
+        "detail": np.zeros((1, 128)), "euler_jaw_pose": np.zeros((1, 3)),
+    }  # fmt: skip
+    torch.save({k: torch.from_numpy(v) for k, v in whole.items()}, tmp_path / "anna.pt")
+    check(*read_codes(tmp_path / "anna.pt"), "deca", "anna")  # type: ignore[misc]
+    assert set(read_codes(tmp_path / "anna.pt")[0].left_out) == {"tex", "light", "detail", "cam"}
+    renamed = {"shapecode": "shape", "expcode": "exp", "posecode": "pose", "texcode": "tex", "detailcode": "detail"}
+    (tmp_path / "bert.pkl").write_bytes(pickle.dumps({k: whole[v] for k, v in renamed.items()}))
+    check(*read_codes(tmp_path / "bert.pkl"), "emoca", "bert")  # type: ignore[misc]
 
 
 class Bomb:
@@ -207,6 +248,37 @@ def test_photos_and_coefficients_are_matched(flame: MorphableModel, tmp_path: Pa
     scores = [Code("a", "a.json", "blendshapes", scores=SCORES)]
     with pytest.raises(UsageError, match="ARKit's shapes"):
         import_fits(scores, photos, flame, landmarks=[marks] * 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "photos", "expected"),
+    [
+        (("img100", "img10000"), ("img1.png", "img100.png"), (0, 1)),  # img100 is img1's first face
+        (("img1", "img100"), ("img1.png", "img100.png"), (0, 1)),
+        (("anna00", "bert00"), ("bert.v2.png", "anna.png", "carl.png"), (1, 0, None)),
+        (("anna", "bert"), ("bert.v2.png", "anna.png"), (1, 0)),
+        (("a.b", "a"), ("a.png", "a.b.png"), (1, 0)),
+    ],
+)
+def test_names_are_matched_as_a_whole(
+    names: tuple[str, ...], photos: tuple[str, ...], expected: tuple[Any, ...]
+) -> None:
+    codes = [Code(n, "x", "emoca") for n in names]
+    match = _matcher(codes, [Path(p) for p in photos])
+    found = [match(Path(p).stem, i, -1) for i, p in enumerate(photos)]
+    assert found == [None if e is None else codes[e] for e in expected]
+
+
+def test_frames_are_matched_by_emocas_numbers() -> None:
+    codes = [Code(f"{i:06d}_000", "x", "emoca") for i in (1, 2, 6)]
+    match = _matcher(codes, ["smile.mp4"])
+    assert [match(f"smile-{i:06d}", i, i) for i in (0, 1, 2, 5)] == [codes[0], codes[1], None, codes[2]]
+
+
+def test_flame_2023_is_said(flame: MorphableModel) -> None:
+    """The fixture's file is called flame2023.pkl: its components are not those of the three programs."""
+    code = Code("a", "a.npz", "deca", SHAPE, EXP, POSE[:3], POSE[3:])
+    assert any("FLAME 2020's components" in n for n in coefficients(code, flame)[2])
 
 
 def test_the_command(tmp_path: Path, makehuman: MorphableModel, astronaut: np.ndarray) -> None:
