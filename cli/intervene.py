@@ -60,6 +60,14 @@ from .progress import bars, say, tell_plan, warnings_at_the_end
     metavar="[0-1]",
     help="Add an arm in which the weak side also droops at rest, by this share of a full droop.",
 )
+@click.option(
+    "--furrows",
+    type=click.FloatRange(0, 2),
+    default=1.0,
+    show_default=True,
+    metavar="[0-2]",
+    help="Depth of the furrows that an expression brings to a sampled person's skin; 0 leaves it smooth.",
+)
 @options.sweeps
 @options.expression
 @options.classifier
@@ -97,6 +105,7 @@ def command(
     matched_sensitivity: bool,
     placebo: bool,
     rest_droop: float,
+    furrows: float,
     sweep_yaw: tuple[float, ...],
     sweep_pitch: tuple[float, ...],
     sweep_light: tuple[str, ...],
@@ -167,6 +176,7 @@ def command(
         seed=seed,
         size=size,
         photo_size=photo_size,
+        furrows=furrows,
         anonymous=anonymous,
         labels=str(labels) if labels else None,
         **more,

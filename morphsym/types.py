@@ -196,6 +196,7 @@ class Unit:
     lights: Lights | None = None  # B = 1; sampled people only
     albedo: np.ndarray | None = None  # (V, 3) float32 sRGB; sampled people only
     background: tuple[float, float, float] = (0.5, 0.5, 0.5)  # sRGB; sampled people only
+    furrows: float = 0.0  # how deep the furrows are that come with the expression; sampled people only
     fit: FaceFit | None = None  # photos only
     photo: np.ndarray | None = None  # (H, W, 3) uint8: the working image that `camera` sees; photos only
     attributes: Mapping[str, Any] = field(default_factory=dict)

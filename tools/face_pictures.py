@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from morphsym.faces import MorphableModel, emotion_preset, load_model, sample_people
+from morphsym.faces import MorphableModel, depth_of, emotion_preset, furrow_shade, furrowed, load_model, sample_people
 from morphsym.rendering import default_lights, portrait_camera, render
 from morphsym.types import Person
 
@@ -35,7 +35,9 @@ def portrait(model: MorphableModel, person: Person, what: str, where: str, size:
         row = model.coefficients({} if what == "rest" else dict.fromkeys(what.split(), 1.0))
     with torch.no_grad():
         v = model.forward(torch.as_tensor(person.identity)[None], torch.as_tensor(row)[None])
-        image, _ = render(v, torch.as_tensor(model.faces), torch.as_tensor(person.albedo), camera, default_lights(1))
+        shade = furrow_shade(model, torch.as_tensor(row)[None], depth_of(person.attributes))
+        skin = furrowed(model, torch.as_tensor(person.albedo), shade)
+        image, _ = render(v, torch.as_tensor(model.faces), skin, camera, default_lights(1))
     return (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 

@@ -74,7 +74,8 @@ def rendered_faces(people: int = 6) -> Faces:
     model = load_model("makehuman")
     images, points, emotions = [], [], []
     for unit in sampled_units(model, people, EMOTIONS, seed=0):
-        images.append(render_unit(model, unit, forward(model, unit, unit.expression[None]), "auto")[0])
+        factual = unit.expression[None]
+        images.append(render_unit(model, unit, forward(model, unit, factual), factual, "auto")[0])
         points.append(torch.as_tensor(unit.landmarks)[None])
         emotions.append(unit.emotion)
     return Faces(torch.cat(images), torch.cat(points), tuple(emotions))

@@ -147,6 +147,12 @@ class Nuisance(_Section):
         max_length=2,
         description="Darkest and lightest grey of the background, 0 to 1.",
     )
+    furrows: float = Field(
+        default=1.0,
+        ge=0,
+        le=2,
+        description="Depth of the furrows that an expression brings; 1 suits the person's age, 0 is smooth skin.",
+    )
 
 
 class Rendering(_Section):
@@ -245,6 +251,7 @@ class StudyFile(_Section):
             background=(low, high),
             distance=(n.distance[0], n.distance[1]),
             light=n.light,
+            furrows=n.furrows,
             anonymous=self.anonymous,
             labels=str(folder / self.labels) if self.labels else None,
             **more,

@@ -98,7 +98,7 @@ def render_plan(
 
     try:
         vertices = turned(model, forward(placed or model, unit, plan.coefficients[todo]), plan.turn[todo])
-        draw = unit_renderer(model, unit, vertices, renderer)
+        draw = unit_renderer(model, unit, vertices, plan.coefficients[todo], renderer)
         which = iter(todo)
         for pictures, cover, leaked, wrong in memory.in_batches(draw, len(todo), batch, say):
             for k, i in zip(range(len(pictures)), which):

@@ -77,6 +77,7 @@ class Study:
     background: tuple[float, float] = BACKGROUND
     distance: tuple[float, float] = DISTANCE
     light: str = "lamp"
+    furrows: float = 1.0
     anonymous: bool = False
     labels: str | None = None  # a CSV file about the photos, see :mod:`.labels`
     labels_sha256: str = ""  # of that file; filled in
@@ -200,6 +201,7 @@ class Units:
                 self.levels,
                 s.distance,
                 s.light,
+                s.furrows,
             )
 
     def conditions(self, start: int = 0, stop: int | None = None) -> int:

@@ -117,6 +117,7 @@ def scene(unit: Unit) -> str:
     photo, and the crop's anchor. 16 hexadecimal digits; the analysis checks that a unit has one."""
     digest = hashlib.sha256()
     parts: list[Any] = [unit.identity, unit.expression, unit.landmarks, unit.albedo, unit.background, unit.photo]
+    parts += [np.float64(unit.furrows)]
     parts += [getattr(unit.camera, f.name) for f in fields(unit.camera)]
     parts += [getattr(unit.lights, f.name) for f in fields(unit.lights)] if unit.lights is not None else []
     for x in parts:

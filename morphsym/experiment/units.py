@@ -63,6 +63,7 @@ def sampled_units(
     levels: Sequence[Level] = (Level(),),
     distance: tuple[float, float] = DISTANCE,
     light: str = "lamp",
+    furrows: float = 1.0,
 ) -> Iterator[Unit]:
     """``n`` sampled people × ``emotions`` × ``levels``, ``size`` pixels square; of these, units ``start`` to ``stop``.
 
@@ -72,6 +73,8 @@ def sampled_units(
     darkest and the lightest grey in [0, 1]. A level of a sweep (:meth:`Design.levels`) replaces the person's own pose,
     light or skin, and nothing else. ``distance`` is the range of the camera's distance, cm, with the face as large in the
     picture; ``light`` is a kind of :data:`lights.SAMPLERS`.
+    ``furrows`` is how deep the furrows are that an expression brings, as a multiple of what suits a person's age; 0 leaves
+    the skin smooth.
     """
     for e in emotions:
         if e not in EMOTIONS:
@@ -84,6 +87,8 @@ def sampled_units(
         raise UsageError(
             f"the camera's distance must be a range within 25 to 1000 cm, got {distance[0]} to {distance[1]}"
         )
+    if not 0 <= furrows <= 2:
+        raise UsageError(f"the depth of furrows must lie between 0 (smooth skin) and 2, got {furrows:g}")
     if light not in lights.SAMPLERS:
         raise UsageError(f"light must be one of {', '.join(lights.SAMPLERS)}; got {light!r}")
     if light != "lamp" and any(level.light for level in levels):
@@ -128,6 +133,7 @@ def sampled_units(
                 lights=lamp,
                 albedo=person.albedo,
                 background=behind,  # type: ignore[arg-type]
+                furrows=furrows * faces.depth_of(person.attributes),
                 attributes=facts,
             )
 
@@ -213,19 +219,20 @@ def _photo(fit: FaceFit) -> Photo:
 
 
 def render_unit(
-    model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str
+    model: MorphableModel, unit: Unit, vertices: torch.Tensor, coefficients: np.ndarray, backend: str
 ) -> tuple[Any, Any, Any, list[str]]:
-    """Pictures of one unit's edited ``vertices`` (B, V, 3): images (B, 3, H, W), coverage (B,), leak (B,), reasons (B).
+    """Pictures of one unit's edited ``vertices`` (B, V, 3), from sided ``coefficients`` (B, Ks), by which a sampled
+    person's skin is furrowed: images (B, 3, H, W), coverage (B,), leak (B,), reasons (B).
 
     ``leak`` is NaN for sampled people: :mod:`.stages` measures it against the baseline. A reason says what is wrong with
     a picture, '' where nothing is: of a portrait, that it does not cover what the mesh's silhouette, measured by another
     algorithm, covers.
     """
-    return unit_renderer(model, unit, vertices, backend)(0, len(vertices))
+    return unit_renderer(model, unit, vertices, coefficients, backend)(0, len(vertices))
 
 
 def unit_renderer(
-    model: MorphableModel, unit: Unit, vertices: torch.Tensor, backend: str
+    model: MorphableModel, unit: Unit, vertices: torch.Tensor, coefficients: np.ndarray, backend: str
 ) -> Callable[[int, int], tuple[Any, Any, Any, list[str]]]:
     """A function that gives what :func:`render_unit` gives, of the vertices ``start`` to ``stop``; what they share is
     computed once."""
@@ -240,10 +247,15 @@ def unit_renderer(
         return warped
     lamps, triangles = unit.lights, torch.as_tensor(model.faces)
     assert lamps is not None
-    albedo, background = torch.as_tensor(unit.albedo), torch.tensor(unit.background)
+    background = torch.tensor(unit.background)
+    expression = torch.as_tensor(coefficients, dtype=torch.float32, device=vertices.device)
+    skin = torch.as_tensor(unit.albedo, device=vertices.device)
+    # of all pictures at once: a product's last bits may hang on its size, and a batch must change none
+    shade = faces.furrow_shade(model, expression, unit.furrows)
 
     def portraits(start: int, stop: int) -> tuple[Any, Any, Any, list[str]]:
         some = vertices[start:stop]
+        albedo = faces.furrowed(model, skin, shade[start:stop]) if unit.furrows else skin
         pictures, coverage = rendering.render(some, triangles, albedo, unit.camera, lamps, background, backend=backend)
         expected = checks.expected_coverage(some, triangles, unit.camera)
         wrong = checks.failures(pictures, coverage.cpu(), expected)

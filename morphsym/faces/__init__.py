@@ -2,6 +2,7 @@
 
 from .appearance import Appearance, compose, fitzpatrick, sample_appearance, skin_colour
 from .arkit import ARKIT_NAMES
+from .furrows import depth_of, furrow_shade, furrowed
 from .model import Embedding, MorphableModel
 from .people import Population, paint, sample_people
 from .presets import emotion_preset, load_presets, nearest_emotion
@@ -16,8 +17,11 @@ __all__ = [
     "MorphableModel",
     "Population",
     "compose",
+    "depth_of",
     "emotion_preset",
     "fitzpatrick",
+    "furrow_shade",
+    "furrowed",
     "list_models",
     "load_model",
     "load_presets",

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ModelError, UsageError
 from ..types import SidedBasis
 from .arkit import side_of
+from .furrows import Furrows, furrows
 from .split import fade_weights, split_mixed, split_named
 
 
@@ -111,6 +112,11 @@ class MorphableModel:
             low=self.expression_low[parts.source],
             high=self.expression_high[parts.source],
         )
+
+    @cached_property
+    def furrows(self) -> Furrows:
+        """What furrows the skin has with which expression; see :mod:`morphsym.faces.furrows`. Built once."""
+        return furrows(self)
 
     def _matrix(self) -> Tensor:
         """(Ki + Ks, 3V): what identity_basis and sided.basis are views of."""

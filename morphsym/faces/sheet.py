@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import UsageError
 from ..types import EMOTIONS
 from .arkit import ARKIT_NAMES
+from .furrows import depth_of, furrow_shade, furrowed
 from .model import MorphableModel
 from .people import sample_people
 from .presets import emotion_preset
@@ -73,7 +74,9 @@ def contact_sheet(
             rows += [factual if s == "none" else edit(model.sided, factual, s, strength) for s in sides]
         with torch.no_grad():
             vertices = model.forward(torch.as_tensor(p.identity)[None], torch.as_tensor(np.stack(rows)))
-            images, _ = render(vertices, faces, torch.as_tensor(p.albedo), camera, lights)
+            shade = furrow_shade(model, torch.as_tensor(np.stack(rows)), depth_of(p.attributes))
+            skin = furrowed(model, torch.as_tensor(p.albedo), shade)
+            images, _ = render(vertices, faces, skin, camera, lights)
         tiles = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         sheet[_TITLE + i * size : _TITLE + (i + 1) * size, _MARGIN:] = np.concatenate(list(tiles), axis=1)
     return _labelled(sheet, [f"{c} {'' if s == 'none' else s}" for c in columns for s in sides], persons, size)

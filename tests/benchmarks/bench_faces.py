@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from morphsym.faces import MorphableModel, emotion_preset, load_model, sample_people
+from morphsym.faces import MorphableModel, depth_of, emotion_preset, furrow_shade, furrowed, load_model, sample_people
 from morphsym.faces.loaders.makehuman import load_makehuman
 from morphsym.intervention import edit
 from morphsym.rendering import portrait_camera, project, render, sample_lights
@@ -64,7 +64,9 @@ def images_of(
             v = model.forward(torch.as_tensor(p.identity)[None], torch.as_tensor(rows[i])[None])
             camera = portrait_camera(size=224, yaw=float(yaw[i]), pitch=float(pitch[i]))
             lights = sample_lights(np.random.default_rng([SEED, i]), 1)
-            image, _ = render(v, torch.as_tensor(model.faces), torch.as_tensor(p.albedo), camera, lights)
+            shade = furrow_shade(model, torch.as_tensor(rows[i])[None], depth_of(p.attributes))
+            skin = furrowed(model, torch.as_tensor(p.albedo), shade)
+            image, _ = render(v, torch.as_tensor(model.faces), skin, camera, lights)
         out.append(image)
     return torch.cat(out)
 

@@ -40,7 +40,8 @@ def smiles(head: str, people: int, shared: Path = SHARED) -> tuple[torch.Tensor,
     model = load_model(shared / "face_models/ict_facekit.npz" if head == "ict" else head)
     images, points = [], []
     for unit in sampled_units(model, people, ("happiness",), seed=0):
-        images.append(render_unit(model, unit, forward(model, unit, unit.expression[None]), "auto")[0])
+        factual = unit.expression[None]
+        images.append(render_unit(model, unit, forward(model, unit, factual), factual, "auto")[0])
         points.append(torch.as_tensor(unit.landmarks)[None])
     return torch.cat(images), torch.cat(points)
 
