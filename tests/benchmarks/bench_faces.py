@@ -2,7 +2,8 @@
 
 ``benches()`` yields rows {name, value, unit, baseline, ratio, command}; see ``make bench``. The bundled head always,
 ICT-FaceKit, MediaPipe and the Keras classifiers where ``../shared/data`` is. ``python -m tests.benchmarks.bench_faces
-[N] [speed|instrument|recall …]`` prints the tables for N people (200). On a machine that is shared set OMP_NUM_THREADS=1:
+[N] [speed|instrument|recall|smooth …]`` prints the tables for N people (200); ``smooth``, on request only, is the recall
+without furrows. On a machine that is shared set OMP_NUM_THREADS=1:
 the pictures are small, and waiting threads cost more than they bring."""
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ AIMS = {
     "anger": " (aim >= 0.4)",
 }
 PARTS = ("speed", "instrument", "recall")
+SMOOTH = "smooth"  # on request only
 
 MOVEMENTS: dict[str, tuple[dict[str, float], tuple[str, ...], str]] = {
     "smile": ({"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}, (), "mouthSmile"),
@@ -55,7 +57,12 @@ _EYES = (33, 263)
 
 
 def images_of(
-    model: MorphableModel, people: list[Person], rows: np.ndarray, yaw: np.ndarray, pitch: np.ndarray
+    model: MorphableModel,
+    people: list[Person],
+    rows: np.ndarray,
+    yaw: np.ndarray,
+    pitch: np.ndarray,
+    furrows: float = 1.0,
 ) -> torch.Tensor:
     """Pictures (N, 3, 224, 224): person i with expression row i, own light."""
     out = []
@@ -64,7 +71,7 @@ def images_of(
             v = model.forward(torch.as_tensor(p.identity)[None], torch.as_tensor(rows[i])[None])
             camera = portrait_camera(size=224, yaw=float(yaw[i]), pitch=float(pitch[i]))
             lights = sample_lights(np.random.default_rng([SEED, i]), 1)
-            shade = furrow_shade(model, torch.as_tensor(rows[i])[None], depth_of(p.attributes))
+            shade = furrow_shade(model, torch.as_tensor(rows[i])[None], furrows * depth_of(p.attributes))
             skin = furrowed(model, torch.as_tensor(p.albedo), shade)
             image, _ = render(v, torch.as_tensor(model.faces), skin, camera, lights)
         out.append(image)
@@ -152,7 +159,7 @@ def sides(model: MorphableModel, n: int, instrument: Instrument) -> dict[str, tu
     return found
 
 
-def recall(model: MorphableModel, n: int, classifiers: list[Any]) -> dict[str, dict[str, float]]:
+def recall(model: MorphableModel, n: int, classifiers: list[Any], furrows: float = 1.0) -> dict[str, dict[str, float]]:
     """Classifier → emotion → recall over ``n`` people: yaw sd 6°, pitch sd 4°, sampled light, natural variation."""
     people = sample_people(model, n, SEED)
     rng = np.random.default_rng(SEED + 2)
@@ -161,7 +168,7 @@ def recall(model: MorphableModel, n: int, classifiers: list[Any]) -> dict[str, d
     table: dict[str, dict[str, float]] = {c.spec.id: {} for c in classifiers}
     for emotion in SEVEN:
         yaw, pitch = rng.normal(0, 6, n), rng.normal(0, 4, n)
-        images = images_of(model, people, presets(model, emotion, n), yaw, pitch)
+        images = images_of(model, people, presets(model, emotion, n), yaw, pitch, furrows)
         camera = [portrait_camera(size=224, yaw=float(a), pitch=float(b)) for a, b in zip(yaw, pitch)]
         marks = torch.cat([project(camera[i], neutral[i : i + 1])[0] for i in range(n)])
         for c in classifiers:
@@ -241,6 +248,8 @@ def benches(n: int = 200, parts: tuple[str, ...] = PARTS) -> Iterator[dict[str, 
         yield from _instrument(n)
     if "recall" in parts:
         yield from _recall(n)
+    if SMOOTH in parts:
+        yield from _recall(n, 0.0)
 
 
 def _instrument(n: int) -> Iterator[dict[str, Any]]:
@@ -257,17 +266,18 @@ def _instrument(n: int) -> Iterator[dict[str, Any]]:
     instrument.close()
 
 
-def _recall(n: int) -> Iterator[dict[str, Any]]:
+def _recall(n: int, furrows: float = 1.0) -> Iterator[dict[str, Any]]:
+    how = "recall" if furrows else "recall without furrows"
     with four_classifiers() as classifiers:
         for name, m in models().items():
-            table = recall(m, n, classifiers)
+            table = recall(m, n, classifiers, furrows)
             for emotion in SEVEN:
                 for c, of in table.items():
-                    yield _row(f"{name}: recall {emotion}, {c}", of[emotion], f"of {n}")
+                    yield _row(f"{name}: {how} {emotion}, {c}", of[emotion], f"of {n}")
                 every = float(np.mean([of[emotion] for of in table.values()]))
-                yield _row(f"{name}: recall {emotion}", every, f"mean of four{AIMS.get(emotion, '')}")
+                yield _row(f"{name}: {how} {emotion}", every, f"mean of four{AIMS.get(emotion, '')}")
             mean = float(np.mean([[table[c][e] for e in SEVEN] for c in CLASSIFIERS]))
-            yield _row(f"{name}: mean recall", mean, "of seven emotions (aim >= 0.6)")
+            yield _row(f"{name}: mean {how}", mean, "of seven emotions (aim >= 0.6)")
 
 
 if __name__ == "__main__":
@@ -275,5 +285,5 @@ if __name__ == "__main__":
 
     given = sys.argv[1:]
     numbers = [int(a) for a in given if a.isdigit()]
-    for row in benches(numbers[0] if numbers else 200, tuple(a for a in given if a in PARTS) or PARTS):
+    for row in benches(numbers[0] if numbers else 200, tuple(a for a in given if a in (*PARTS, SMOOTH)) or PARTS):
         print(line(row, 60), flush=True)

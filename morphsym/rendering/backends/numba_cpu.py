@@ -56,7 +56,8 @@ def render(
 ) -> tuple[Tensor, Tensor]:
     """Images (B, 3, H, W) sRGB and coverage (B,), fused; arguments as checked by :func:`morphsym.rendering.render`."""
     points, triangles = _array(vertices, np.float32), _indices(faces)
-    paint = _array(color.srgb_to_linear(albedo.detach().cpu().float()))
+    # Picture by picture: torch's vectorised power differs in last bits with a value's place in the array
+    paint = _array(torch.stack([color.srgb_to_linear(a) for a in albedo.detach().cpu().float()]))
     batch, height, width = len(points), cameras.height, cameras.width
     fine = cams.resized(cameras, height * side, width * side)  # in units of samples
     K, R, t = (_rows(x, batch) for x in _matrices(fine))
