@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +19,24 @@ def srgb_to_linear(x: Tensor) -> Tensor:
 
 def linear_to_srgb(x: Tensor) -> Tensor:
     """Linear light -> sRGB-encoded values in [0, 1]; light beyond [0, 1] is clipped. Any shape, differentiable."""
-    x = x.clamp(0, 1)
-    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+    return _Encode.apply(x)
+
+
+class _Encode(torch.autograd.Function):
+    """The slope comes from the encoded value, which saves the power that torch would raise once more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        light = x.clamp(0, 1)
+        y = torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        slope = torch.where(x <= 0.0031308, 12.92, (y + 0.055) / (2.4 * x))
+        return torch.where((x >= 0) & (x <= 1), gradients[0] * slope, 0.0)
 
 
 def encode_table() -> np.ndarray:

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from morphsym.faces import load_model
-from morphsym.rendering import backends, default_lights, differentiable, portrait_camera, rasterize, render, shading
+from morphsym.rendering import (
+    backends,
+    default_lights,
+    differentiable,
+    portrait_camera,
+    rasterize,
+    render,
+    shading,
+    silhouettes,
+)
 from morphsym.rendering import cameras as cams
 from morphsym.types import Cameras, Fragments
 from tests.rendering.scenes import ellipsoid, ict, pixel_camera
@@ -218,6 +227,29 @@ def test_gradients(
     for got, expected in zip(gradients(backend), gradients("torch")):
         assert expected.abs().max() > 0
         assert (got - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+# of screen-filling triangles no edge is blended: they reach behind the camera, or cross each other in view
+@pytest.mark.parametrize("scene", [s for s in SCENES if s is not screen_filling], ids=lambda s: s.__name__)
+def test_the_edges_that_kernels_find_are_those_that_torch_finds(
+    scene: Callable[[np.random.Generator, tuple[int, int]], Scene],
+) -> None:
+    """Antialiased values and gradients, in float64, where edges are hard: ties, slivers, the near plane."""
+    vertices, faces, camera = make(scene, (96, 128))
+    vertices = vertices.double()
+    fragments, across = rasterize(vertices, faces, camera), silhouettes.neighbours(faces)
+    some = torch.randn(2, 1, 96, 128, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+    def outcome(how: Callable[..., Tensor]) -> list[Tensor]:
+        colors = some[0].clone().requires_grad_()
+        points = differentiable.image_points(camera, vertices).requires_grad_()
+        images = how(colors, fragments, points, faces, across)
+        return [images.detach(), *torch.autograd.grad((images * some[1]).sum(), (colors, points))]
+
+    ours, theirs = outcome(silhouettes.antialias), outcome(silhouettes.antialias_anywhere)
+    assert int((theirs[0] != some[0]).sum()) > 50
+    for got, expected in zip(ours, theirs):
+        assert (got - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

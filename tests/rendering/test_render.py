@@ -52,6 +52,11 @@ def test_srgb_against_known_values() -> None:
     torch.testing.assert_close(color.srgb_to_linear(x), linear, atol=1e-7, rtol=0)
     torch.testing.assert_close(color.linear_to_srgb(linear), x, atol=1e-6, rtol=0)
     assert color.linear_to_srgb(torch.tensor([2.0, -1.0])).tolist() == pytest.approx([1.0, 0.0])
+    # slopes: along the line, along the curve, and none where light is clipped
+    at = torch.tensor([-0.5, 0.001, 0.2, 0.9, 1.5], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(color.linear_to_srgb(at).sum(), at)
+    curve = [1.055 / 2.4 * v ** (1 / 2.4 - 1) for v in (0.2, 0.9)]
+    assert slope.tolist() == pytest.approx([0, 12.92, *curve, 0], rel=1e-12)
     table = color.encode_table()
     fine = np.linspace(0, 1, 100_001)
     exact = color.linear_to_srgb(torch.from_numpy(fine)).numpy()
