@@ -21,10 +21,10 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 # Bytes a vertex, a triangle, a sample and a pixel of one picture, while it is being made: measured (test_memory.py).
 _BYTES = {
-    "numba": (100, 0, 0, 13),
-    "triton": (330, 16, 8, 16),
-    "pytorch3d": (400, 100, 560, 40),  # shaded from fragments by torch's operations, of 8 candidates a sample
-    "torch": (400, 60, 300, 40),
+    "numba": (150, 0, 0, 13),
+    "triton": (390, 16, 8, 16),
+    "pytorch3d": (460, 100, 560, 40),  # shaded from fragments by torch's operations, of 8 candidates a sample
+    "torch": (460, 60, 300, 40),
 }
 
 
