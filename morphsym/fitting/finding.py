@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import InputError, MorphsymError
 from ..types import FaceFit
 from .detectors import Detection
+from .detectors.mediapipe import ONCE
 from .images import Photo, load_array, load_photo
 from .naming import Names, clean_name
-from .occlusion import covered
+from .occlusion import covered, nothing_seen
 from .quality import check_detection
 from .sources import Source
 from .video import is_video
@@ -85,7 +86,10 @@ def find(
             note="; ".join(n for n in notes if n),
         )
         reason = check_detection(detection, blank.width, blank.height)
-        one = replace(one, quality="" if reason else "; ".join(covered(photo.pixels, detection.landmarks68)))
+        hidden = [] if reason else covered(photo.pixels, detection.landmarks68)
+        if ONCE in detection.note and nothing_seen(hidden):  # a doubtful find, and nothing to be seen of it
+            reason = "neither the eyes nor the mouth can be seen where the detector has them; is it a face?"
+        one = replace(one, quality="" if reason else "; ".join(hidden))
         failed = replace(one, status="failed", reason=reason) if reason else None
         view = view_of(photo.pixels, detection.landmarks68) if refine and not reason else None
         faces.append(Face(failed, one, detection, source.sequence, view))

@@ -1,7 +1,7 @@
 """Landmark fits: speed, memory, directions, the mirror test and real photos; figures of ``docs/accuracy.md``.
 
-Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, directions, mirror,
-photos (all without). ``mirror`` and ``photos`` need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
+Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, crowd, directions,
+mirror, photos (all without). ``mirror`` and ``photos`` need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import argparse
 import json
 import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from skimage import data
 
 from morphsym import resources
 from morphsym.errors import MorphsymError
 from morphsym.faces import MorphableModel, load_model
-from morphsym.fitting import Detection, find_photos, fit, fit_each, load_photo, solver
+from morphsym.fitting import Detection, FitsWriter, find_photos, fit, fit_each, load_photo, solver
 from morphsym.fitting.basis import landmark_basis
 from morphsym.fitting.detectors.mediapipe import MediaPipeDetector, mirrored_detection
 from morphsym.rendering import portrait_camera, render
@@ -59,20 +63,58 @@ def speed(model: MorphableModel, _: Path | None) -> Iterator[str]:
 
 
 def memory(model: MorphableModel, _: Path | None) -> Iterator[str]:
-    """Peak memory of fitting more and more photos from disk, one after the other."""
-    import tempfile
-
-    from PIL import Image
-
+    """Peak memory and time of fitting more and more photos from disk and writing them, each number in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "photo.png"
-        Image.fromarray(np.asarray(Image.fromarray(data.astronaut()).resize((2048, 2048)))).save(path, compress_level=1)
-        marks = np.array(json.loads(resources.asset(SAMPLE).read_text())["landmarks_478"])[:, :2] * 4
-        for n in (32, 128, 384):
-            for f in fit_each([path] * n, model, landmarks=[marks] * n):
-                assert f.ok
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            yield f"peak memory after {n} photos of 2048 × 2048: {peak:.0f} MiB"
+        path = Path(folder) / "photo.jpg"
+        Image.fromarray(data.astronaut()).resize((2048, 2048)).save(path, quality=90)
+        for n in (64, 256, 1024):
+            yield _in_a_child(f"stream({model.name!r}, {str(path)!r}, {n})")
+
+
+def crowd(_: MorphableModel, __: Path | None) -> Iterator[str]:
+    """Listing a folder with a million entries."""
+    with tempfile.TemporaryDirectory() as folder:
+        at = os.open(folder, os.O_RDONLY)
+        for i in range(1_000_000):
+            os.close(os.open(f"IMG_{i}.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        os.close(at)
+        yield _in_a_child(f"listing({folder!r})")
+
+
+def _in_a_child(call: str) -> str:
+    code = f"from tests.benchmarks.accuracy_landmarks import *; {call}"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def peak() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def stream(name: str, photo: str, n: int) -> None:
+    """Fit one photo ``n`` times over, as so many, with records written; prints peak memory and time."""
+    model = load_model(name)
+    marks = np.array(json.loads(resources.asset(SAMPLE).read_text())["landmarks_478"])[:, :2] * 4
+    with tempfile.TemporaryDirectory() as out, FitsWriter(out, overlays=False) as writer:
+        start, used = time.perf_counter(), time.process_time()
+        for f in fit_each([photo] * n, model, landmarks=[marks] * n):
+            assert writer.add(f).ok
+        spent, used = time.perf_counter() - start, time.process_time() - used
+    print(
+        f"{n} photos of 2048 × 2048: {peak():.0f} MiB at the peak; {1000 * spent / n:.0f} ms a photo with decoding and "
+        f"writing, {1000 * used / n:.0f} ms of processor time"
+    )
+
+
+def listing(folder: str) -> None:
+    """Find the photos of ``folder``; prints how many, the time and what memory it took."""
+    before, start, used = peak(), time.perf_counter(), time.process_time()
+    found = len(find_photos([folder]))
+    spent, used = time.perf_counter() - start, time.process_time() - used
+    print(
+        f"{found} photos found in a folder in {spent:.1f} s ({used:.1f} s of processor time), {peak() - before:.0f} MiB"
+    )
 
 
 def directions(model: MorphableModel, _: Path | None) -> Iterator[str]:
@@ -157,7 +199,7 @@ def portraits(model: MorphableModel, count: int) -> list[np.ndarray]:
     return out
 
 
-PARTS = {"speed": speed, "memory": memory, "directions": directions, "mirror": mirror, "photos": photos}
+PARTS = {"speed": speed, "memory": memory, "crowd": crowd, "directions": directions, "mirror": mirror, "photos": photos}
 
 
 def main() -> None:

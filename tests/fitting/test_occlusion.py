@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
+from skimage.draw import polygon
 
 from morphsym.faces import MorphableModel
-from morphsym.fitting import fit
+from morphsym.fitting import Detection, fit, occlusion
+from morphsym.fitting.detectors.base import box_of
+from morphsym.fitting.detectors.mediapipe import ONCE
 from morphsym.fitting.occlusion import covered
 from morphsym.rendering import default_lights, portrait_camera, project, render
 
@@ -57,6 +60,50 @@ def test_dark_glasses_and_one_hidden_eye(astronaut: np.ndarray, points: np.ndarr
     assert covered(astronaut[:1, :1], points) == []  # nothing to look at
 
 
+def test_a_drawing(points: np.ndarray) -> None:
+    """Flat colours and lines, as a drawing program makes them."""
+    picture = Image.new("RGB", (512, 512), (250, 250, 250))
+    draw = ImageDraw.Draw(picture)
+
+    def ring(rows: slice, **colours: Any) -> None:
+        draw.polygon([tuple(p) for p in points[rows]], **colours)
+
+    draw.ellipse((*(points.min(0) - (8, 40)), *(points.max(0) + 8)), fill=(255, 220, 180), outline=(0, 0, 0), width=3)
+    for rows in (slice(36, 42), slice(42, 48)):
+        ring(rows, fill=(255, 255, 255), outline=(0, 0, 0))
+        centre = points[rows].mean(0)
+        draw.ellipse((*(centre - 4), *(centre + 4)), fill=(0, 0, 0))
+    for rows in (slice(17, 22), slice(22, 27), slice(27, 31)):
+        draw.line([tuple(p) for p in points[rows]], fill=(0, 0, 0), width=4)
+    ring(slice(48, 60), fill=(200, 30, 40))
+    assert "the cheeks have no shading; a drawing?" in covered(np.asarray(picture), points)
+
+
+class Once:
+    """A detector in doubt: it saw the face in the picture or its mirror image only."""
+
+    name = "test"
+
+    def __init__(self, points: np.ndarray, note: str) -> None:
+        self._found = [Detection(points, box_of(points), 1.0, "test", kind="mediapipe", note=note)]
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        return self._found
+
+
+def test_a_doubtful_face_of_which_nothing_is_seen_is_none(
+    makehuman: MorphableModel, astronaut: np.ndarray, points: np.ndarray
+) -> None:
+    nothing = np.full_like(astronaut, 120)
+    (found,) = fit(nothing, makehuman, Once(points, f"{ONCE}, looked at in both"))
+    assert not found.ok
+    assert "is it a face?" in found.reason
+    assert fit(nothing, makehuman, Once(points, ""))[
+        0
+    ].ok  # flagged: landmarks are believed where nothing speaks against
+    assert fit(astronaut, makehuman, Once(points, ONCE))[0].ok
+
+
 def test_a_fit_is_flagged(makehuman: MorphableModel, astronaut: np.ndarray, points: np.ndarray) -> None:
     plain, hidden = fit([astronaut, glasses(astronaut, points)], makehuman, landmarks=[points, points])
     assert plain.quality == "good"
@@ -77,3 +124,14 @@ def test_people_of_any_skin_are_not_flagged(makehuman: MorphableModel) -> None:
         marks = project(camera, makehuman.landmarks(v))[0][0].numpy().astype(np.float64)
         pixels = (picture[0].permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
         assert covered(pixels, marks) == [], person.attributes
+
+
+def test_the_pixels_inside_an_outline_are_those_of_scikit_image() -> None:
+    rng = np.random.default_rng(0)
+    image = np.arange(40 * 50 * 3).reshape(40, 50, 3)
+    for n in (3, 4, 6, 7):
+        for _ in range(20):
+            outline = rng.uniform(-10, 60, (n, 2))  # also beyond the picture, and crossing itself
+            rows, columns = polygon(outline[:, 1], outline[:, 0], image.shape[:2])
+            assert np.array_equal(occlusion._inside(image, outline), image[rows, columns])
+    assert len(occlusion._inside(image, np.array([[60.0, 1], [70, 1], [65, 9]]))) == 0
