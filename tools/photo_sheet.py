@@ -61,7 +61,8 @@ def main() -> None:
                     c[names.index(name)] = value
             more.append(c)
         scene = PhotoScene(unit, model)
-        images, _, leak = scene.render(forward(model, unit, np.stack([unit.expression, *arms, *more])))
+        shapes = np.stack([unit.expression, *arms, *more])
+        images, _, leak = scene.render(forward(model, unit, shapes), shapes)
         pictures = images.permute(0, 2, 3, 1).numpy()
         photo = scene.photo
         odd = [strange(x, photo, scene.pixels_per_cm) for x in pictures[1 : 1 + len(arms)]]

@@ -240,7 +240,7 @@ def unit_renderer(
         scene = photos.PhotoScene(unit, model, backend=backend)
 
         def warped(start: int, stop: int) -> tuple[Any, Any, Any, list[str]]:
-            found = scene.render(vertices[start:stop])
+            found = scene.render(vertices[start:stop], coefficients[start:stop])
             # a photo is warped, not covered by triangles: no silhouette to compare with
             return *found, checks.failures(found[0], found[1], np.full(stop - start, np.nan))
 

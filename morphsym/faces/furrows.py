@@ -57,8 +57,11 @@ def depth_of(attributes: Any) -> float:
     return float(np.interp(attributes["age"], AGES, (YOUNG, OLD)))
 
 
-def furrows(model: MorphableModel) -> Furrows:
-    """The furrows of a model; none (n = 0) where no shape has a name that ``furrows.yaml`` knows, as FLAME's."""
+def furrows(model: MorphableModel, folds_only: bool = False) -> Furrows:
+    """The furrows of a model; none (n = 0) where no shape has a name that ``furrows.yaml`` knows, as FLAME's.
+
+    ``folds_only`` leaves out what is a shadow and no line in the skin.
+    """
     mean = model.mean.detach().cpu().numpy().astype(np.float64)
     skin = model.vertices_of("skin")
     marks = model.landmarks(model.mean[None].float())[0].detach().cpu().numpy().astype(np.float64)
@@ -68,7 +71,7 @@ def furrows(model: MorphableModel) -> Furrows:
     whole = np.zeros((len(names), len(mean)))
     for entry in _table():
         driven = [(i, entry["shapes"][s]) for i, s in enumerate(shapes) if s in entry["shapes"]]
-        if not driven:
+        if not driven or (folds_only and not entry.get("fold", True)):
             continue
         field = np.zeros(len(mean))
         field[skin] = _field(entry, marks, mean[skin])

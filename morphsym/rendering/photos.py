@@ -22,7 +22,7 @@ from torch import Tensor
 from ..errors import InputError, RenderError
 from ..types import Cameras, FaceFit, Unit
 from . import cameras as cams
-from . import photo_fill, photo_lids
+from . import photo_fill, photo_folds, photo_lids
 from . import photo_kernels as kernels
 from .backends._compile import run
 from .photo_layers import layers, register
@@ -165,17 +165,19 @@ class PhotoScene:
             side: np.clip((1 - slack - share) / 0.3, 0, 1).astype(np.float32)[..., None]
             for side, share in beyond.items()
         }
+        self._folds = photo_folds.Folds(model, self._layers.faces, self, fragments[1][0], expression[0])
         self._fill = photo_fill.Filler(model, self._layers, self)
         self._lids = photo_lids.Lids(self._layers.faces, self._fill.albedo, self)
 
-    def render(self, vertices: Tensor) -> PhotoImages:
+    def render(self, vertices: Tensor, expressions: Tensor | np.ndarray | None = None) -> PhotoImages:
         """Counterfactual pictures of edited ``vertices`` (B, V, 3) in the model's frame, cm.
 
-        The same vertices as fitted give the photo itself. Raises :class:`RenderError` for the wrong shape, for values
+        Their sided ``expressions`` (B, Ks) say which folds of the skin go; without them folds move but stay. The same
+        vertices as fitted give the photo itself. Raises :class:`RenderError` for the wrong shape, for values
         that are not finite, and where an edited face leaves the picture.
         """
         vertices = self._check(vertices)
-        images, coverage = self._images(vertices)
+        images, coverage = self._images(vertices, expressions)
         leak = self.leak(images, vertices).largest
         return PhotoImages(torch.from_numpy(images), coverage, leak)
 
@@ -214,14 +216,18 @@ class PhotoScene:
         f = rasterize(vertices + self.offset, faces, cams.repeat(self.camera, len(vertices)), self.backend)
         return tuple(np.ascontiguousarray(x.cpu().numpy()) for x in (f.triangle, f.barycentric, f.depth))  # type: ignore[return-value]
 
-    def _images(self, vertices: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _images(self, vertices: Tensor, expressions: Tensor | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         batch, height, width = len(vertices), self.camera.height, self.camera.width
         triangle, barycentric, _ = self._rasterize(vertices)
         pixels, _ = self._project(vertices + self.offset)
         shift = np.ascontiguousarray(self._fitted_pixels[None] - pixels, dtype=np.float32)
         images = np.empty((batch, 3, height, width), np.float32)
         sides = self._sides(vertices)
-        run(self._compose, [(triangle[b], barycentric[b], shift[b], sides[b], images[b]) for b in range(batch)])
+        skins = [self.photo] * batch if expressions is None else self._folds.flattened(expressions, batch)
+        run(
+            self._compose,
+            [(triangle[b], barycentric[b], shift[b], sides[b], skins[b], images[b]) for b in range(batch)],
+        )
         coverage = (triangle >= 0).mean((1, 2)).astype(np.float32)
         for b in range(batch):
             if not (coverage[b] > 0 and np.isfinite(images[b]).all()):
@@ -229,14 +235,20 @@ class PhotoScene:
         return images, coverage
 
     def _compose(
-        self, triangle: np.ndarray, barycentric: np.ndarray, shift: np.ndarray, side: str, image: np.ndarray
+        self,
+        triangle: np.ndarray,
+        barycentric: np.ndarray,
+        shift: np.ndarray,
+        side: str,
+        skin: np.ndarray,
+        image: np.ndarray,
     ) -> None:
-        """One counterfactual into ``image`` (3, H, W)."""
+        """One counterfactual into ``image`` (3, H, W); ``skin`` (H, W, 3) is the photo without the folds that go."""
         if not np.abs(shift).max() >= LEAST:
             image[:] = self.photo.transpose(2, 0, 1)
             return
         field, layer, hidden = self.warp(triangle, barycentric, shift, side)
-        kernels.resample(self.photo, field, np.float32(LEAST), image)
+        kernels.resample(skin, field, np.float32(LEAST), image)
         self._lids.apply(triangle, barycentric, layer, field, image)
         self._fill.apply(triangle, barycentric, layer, hidden, image)
 
