@@ -78,6 +78,7 @@ def _procedure(views: Sequence[SourceView], conditions: pd.DataFrame, manifest: 
     return (
         text
         + _asked_for(conditions, design)
+        + _folds(conditions, resolved)
         + (
             " All arms of a unit share identity, pose, camera, light, skin, background and one crop for each classifier. "
             f"Of {f.plural(len(conditions), 'condition')}, {f.count(failed) if failed else 'none'} failed."
@@ -109,6 +110,18 @@ def _asked_for(conditions: pd.DataFrame, design: Mapping[str, Any]) -> str:
         told = f.join_words(f"{k} ({', '.join(f'{v:g}°' if isinstance(v, float | int) else f.clean(v) for v in vs)})"
                             for k, vs in swept if isinstance(vs, Sequence))  # fmt: skip
         text += f" Sampled people were rendered once for every combination of {told}, everything else equal; pairs stay within."
+    return text
+
+
+def _folds(conditions: pd.DataFrame, resolved: Mapping[str, Any]) -> str:
+    """What became of the skin's folds: they are part of what an edit does to a picture, and no part of the mesh."""
+    sources, depth = set(conditions["source"].astype(str)), resolved.get("furrows")
+    text = ""
+    if "sampled" in sources and isinstance(depth, int | float):
+        drawn = f"drawn with the furrows of the expression (depth {depth:g})" if depth else "left without furrows"
+        text += f" Sampled people’s skin was {drawn}."
+    if "photo" in sources and "furrows" in resolved:
+        text += " In photos the folds of the skin were flattened with the expression that had made them."
     return text
 
 

@@ -106,7 +106,7 @@ def test_a_run_of_one_rule_has_no_table_of_rules() -> None:
 
 def test_the_page_shows_them_and_the_methods_name_them(run: Case, tmp_path: Path) -> None:
     design = {"matched_by": "mesh", "rest_droop": 0.5, "yaw": [-10.0, 10.0]}
-    manifest = MANIFEST | {"spec": {"given": {}, "resolved": {"seed": 7, "design": design}}}
+    manifest = MANIFEST | {"spec": {"given": {}, "resolved": {"seed": 7, "design": design, "furrows": 0.5}}}
     words = read(run.write(tmp_path, manifest=manifest)).words
     assert "Does the answer depend on how it was made?" in words
     assert "The verdict on asymmetry is the same under all three rules for 1 of 2 classifiers" in words
@@ -114,6 +114,7 @@ def test_the_page_shows_them_and_the_methods_name_them(run: Case, tmp_path: Path
     assert "A placebo turns the head towards the weakened side (1.5° on average)" in words
     assert "adds a droop of the weak side at rest (0.5 of a full one" in words
     assert "every combination of yaw (-10°, 10°)" in words
+    assert "Sampled people’s skin was drawn with the furrows of the expression (depth 0.5)." in words
     assert "nan" not in words.lower().split()
 
 
