@@ -118,7 +118,7 @@ def load_array(image: Any, max_pixels: int = MAX_PIXELS) -> Photo:
         if a.ndim == 3 and a.shape[2] == 1:
             a = a[..., 0]
         pixels = _decode(Image.fromarray(a), notes, max_pixels, "the image")
-    return Photo(pixels, "; ".join(notes), hashlib.sha256(pixels.tobytes()).hexdigest())
+    return Photo(pixels, "; ".join(notes), hashlib.sha256(pixels.data).hexdigest())
 
 
 def _decode(image: Image.Image, notes: list[str], max_pixels: int, where: str) -> np.ndarray:

@@ -180,7 +180,7 @@ def _fresh(path: Path) -> _Reader:
 
 
 def _photo(path: Path, pixels: np.ndarray, time: float, index: int) -> Photo:
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    digest = hashlib.sha256(pixels.data).hexdigest()
     return Photo(pixels, f"frame {index} at {time:.2f} s", digest, str(path.absolute()))
 
 
