@@ -13,8 +13,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -102,9 +102,9 @@ class FitsWriter:
             with open(rows, newline="", encoding="utf-8") as text:
                 self.taken = [r["name"] for r in csv.DictReader(text)]
             self._rows = open(rows, "a", newline="", encoding="utf-8")  # noqa: SIM115 closed in __exit__
-        except (OSError, ValueError, KeyError) as e:
-            raise StoreError(f"{rows} is damaged ({e}); fit again without --resume") from None
-        self.start = int(done["photos"])
+            self.start = int(done["photos"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise StoreError(f"{rows} is damaged ({e}); start again with --overwrite") from None
 
     def _begin(self) -> TextIOWrapper:
         """From now on the folder is not what an older ``fits.csv`` says."""
@@ -121,24 +121,33 @@ class FitsWriter:
     def add(self, fit: FaceFit) -> FaceFit:
         """Write one fit; returns it as stored: a name that is taken is made unique."""
         if self._rows is None:
-            self._rows = self._begin()
+            with self._said():
+                self._rows = self._begin()
         fit = replace(fit, name=self._names.unique(clean_name(fit.name)))
         if self._overlays and len(fit.landmarks):
             fit = _save_overlay(self.folder, fit, self._model)
         with writing(self.folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
             np.savez_compressed(f, allow_pickle=False, **to_arrays(fit))
-        csv.writer(self._rows, lineterminator="\n").writerow([_text(v) for v in row(fit).values()])
+        with self._said():
+            csv.writer(self._rows, lineterminator="\n").writerow([_text(v) for v in row(fit).values()])
         return fit
 
     def settled(self, photos: int) -> None:
         """All fits of the first ``photos`` photos have been added: an interrupted call goes on after them."""
         if self._rows is None or self._request is None:
             return
-        self._rows.flush()
-        os.fsync(self._rows.fileno())
-        write_text(
-            self._aside / "done.json", json.dumps({"photos": photos, "bytes": os.fstat(self._rows.fileno()).st_size})
-        )
+        with self._said():
+            self._rows.flush()
+            os.fsync(self._rows.fileno())
+            length = os.fstat(self._rows.fileno()).st_size
+        write_text(self._aside / "done.json", json.dumps({"photos": photos, "bytes": length}))
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise StoreError(f"cannot write {self._aside / 'rows.csv'}: {e.strerror or e}") from e
 
     def __enter__(self) -> FitsWriter:
         return self
@@ -147,18 +156,28 @@ class FitsWriter:
         with self._held:
             if self.finished:
                 return
-            if self._rows is None and kind is None:
-                self._rows = self._begin()
-            if self._rows is not None:
-                self._rows.flush()
-                os.fsync(self._rows.fileno())
-                self._rows.close()
-            if kind is None:
-                if self._request is not None:
-                    write_text(self.folder / REQUEST, json.dumps(self._request, indent=2) + "\n")
-                os.replace(self._aside / "rows.csv", self.folder / LISTING)
+            try:
+                with self._said():
+                    if self._rows is None and kind is None:
+                        self._rows = self._begin()
+                    if self._rows is not None:
+                        self._rows.close()
+                    if kind is None:
+                        self._end()
+            except StoreError:
+                if kind is None:  # else the first error is the one to tell
+                    raise
             if kind is None or self._request is None:
                 shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _end(self) -> None:
+        """The rows become ``fits.csv``."""
+        if self._request is not None:
+            write_text(self.folder / REQUEST, json.dumps(self._request, indent=2) + "\n")
+        rows = self._aside / "rows.csv"
+        with open(rows, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(rows, self.folder / LISTING)
 
 
 def request(photos: Sequence[Any], model: MorphableModel, **options: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import signal
 import subprocess
@@ -186,3 +188,21 @@ def test_what_was_not_settled_is_made_again(photos: Path, tmp_path: Path, makehu
     assert rows.is_file()
     with pytest.raises(StoreError, match="rows.csv is damaged"):
         FitsWriter(out, request=request, resume=True)
+
+
+def test_a_full_disk_is_one_line(photos: Path, tmp_path: Path, makehuman: MorphableModel) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (one,) = fitting.fit(next(photos.iterdir()), makehuman, landmarks=asset("sample/astronaut.json"))
+
+    def written() -> None:
+        with FitsWriter(tmp_path / "fits", overlays=False) as writer:
+            writer.add(one)
+            writer._rows = Full()  # type: ignore[assignment]
+            writer.add(one)
+
+    with pytest.raises(StoreError, match=r"cannot write .*rows.csv: No space left on device"):
+        written()
+    assert not (tmp_path / "fits" / "fits.csv").exists()
