@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from .basis import LandmarkBasis
+from .joint import descend
 from .solver import Problem, Solution, reduced_equations, solve
 
 ROUNDS = 8
-HALVINGS = 4
 TOLERANCE = 1e-3
 """Relative fall of the joint energy at which the identity has been found."""
 
@@ -52,22 +52,12 @@ def solve_same_person(bases: Sequence[LandmarkBasis], problems: Sequence[Problem
     # The mean of the photos' own identities, each weighted by what its photo can tell.
     gradient, information = _equations(bases, problems, alone, own=True)
     identity = torch.linalg.solve(information + _eye(information), -gradient)
-    found, energy = _held(bases, problems, identity)
-    for _ in range(ROUNDS):
+
+    def step(at: Tensor, found: list[Solution]) -> Tensor:
         gradient, information = _equations(bases, problems, found)
-        step = -torch.linalg.solve(information + _eye(information), gradient + identity)
-        for _ in range(HALVINGS):
-            tried, new = _held(bases, problems, identity + step)
-            if new < energy:
-                break
-            step = step / 2
-        else:
-            break
-        fall = (energy - new) / new
-        identity, found, energy = identity + step, tried, new
-        if fall < TOLERANCE:
-            break
-    return found
+        return -torch.linalg.solve(information + _eye(information), gradient + at)
+
+    return descend(identity, lambda at: _held(bases, problems, at), step, lambda at: at, ROUNDS, TOLERANCE)
 
 
 def _held(

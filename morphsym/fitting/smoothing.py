@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from .basis import LandmarkBasis
+from .joint import descend
 from .solver import Problem, Solution, reduced_equations, solve
 
 ROUNDS = 6
-HALVINGS = 4
 TOLERANCE = 1e-4
 """Relative fall of the joint energy at which the smoothing has come to rest."""
 
@@ -52,26 +52,17 @@ def smooth(
     bond = seconds**2 / (sigma**2 * gap.median() * gap[:, None])  # (T − 1, Kd): 1/q
     low, high = problems[0].prior.low, problems[0].prior.high
     state = torch.cat([s.variables for s in found])
-    found, energy = _held(bases, problems, state, bond)
-    for _ in range(ROUNDS):
+
+    def step(at: Tensor, found: list[Solution]) -> Tensor:
         parts = [reduced_equations(b, p, s, "variables") for b, p, s in zip(bases, problems, found, strict=True)]
         gradient, information = (torch.cat(x) for x in zip(*parts, strict=True))
-        gradient = gradient + _bond_gradient(state, bond)
-        blocked = ((state <= low) & (gradient > 0)) | ((state >= high) & (gradient < 0))
-        step = -_solve_chain(information, bond, gradient, ~blocked)
-        for _ in range(HALVINGS):
-            moved = (state + step).clamp(low, high)
-            tried, new = _held(bases, problems, moved, bond)
-            if new < energy:
-                break
-            step = step / 2
-        else:
-            break
-        fall = (energy - new) / new
-        state, found, energy = moved, tried, new
-        if fall < TOLERANCE:
-            break
-    return found
+        gradient = gradient + _bond_gradient(at, bond)
+        blocked = ((at <= low) & (gradient > 0)) | ((at >= high) & (gradient < 0))
+        return -_solve_chain(information, bond, gradient, ~blocked)
+
+    return descend(
+        state, lambda at: _held(bases, problems, at, bond), step, lambda at: at.clamp(low, high), ROUNDS, TOLERANCE
+    )
 
 
 def _held(
