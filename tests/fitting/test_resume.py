@@ -24,6 +24,7 @@ from morphsym.errors import StoreError
 from morphsym.faces import MorphableModel, load_model
 from morphsym.fitting import Detection, FitsWriter, each_fit, fit_each, load_fits
 from morphsym.fitting.detectors import FileDetector
+from morphsym.fitting.sources import sources
 from morphsym.fitting.store import COLUMNS
 from morphsym.resources import asset
 
@@ -206,3 +207,18 @@ def test_a_full_disk_is_one_line(photos: Path, tmp_path: Path, makehuman: Morpha
     with pytest.raises(StoreError, match=r"cannot write .*rows.csv: No space left on device"):
         written()
     assert not (tmp_path / "fits" / "fits.csv").exists()
+
+
+def test_what_comes_after_a_start_is_what_would_have_come() -> None:
+    """The same subjects of videos of one name, and the same frames of folders, as without what was done before."""
+    photos = ["a/smile.mp4", "x.jpg", "b/smile.mp4", "c/1.png", "d/1.png", "c/2.png", "b/smile.mp4", "c/3.png"]
+
+    def shown(start: int, **options: Any) -> list[tuple[Any, ...]]:
+        found = sources(photos, start=start, **options)
+        return [(s.item, s.path, s.subject, s.sequence, s.frame, repr(s.time)) for s in found]
+
+    for options in ({}, {"fps": 25.0}, {"fps": 25.0, "frame_step": 2}):
+        whole = shown(0, **options)
+        assert {s[2] for s in whole} >= {"smile", "smile-2"}
+        for start in range(len(photos) + 1):
+            assert shown(start, **options) == [s for s in whole if s[0] >= start]
