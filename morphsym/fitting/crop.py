@@ -1,0 +1,73 @@
+"""The face as the readout of the expression sees it: a crop of fixed size and scale, upright, from MediaPipe's points.
+
+A similarity (turn, scale, shift; no reflection) takes anchors that an expression hardly moves, the corners of the eyes, the
+bridge and the base of the nose, to their places on a mean face. The anchors' places are symmetric, and so are the
+windows that pixels are averaged over: the crop of the mirror image is the mirror image of the crop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import grid_sample
+
+ANCHORS = (33, 133, 362, 263, 168, 6, 98, 327, 2)
+"""MediaPipe's points that the crop is aligned by: eye corners (the subject's right first), bridge, wings and base of the nose."""
+
+PLACES = (
+    (-4.31, -0.12), (-1.62, 0.11), (1.62, 0.11), (4.31, -0.12), (0.0, -0.46), (0.0, 0.32), (-1.52, 4.29), (1.52, 4.29), (0.0, 4.37),
+)  # fmt: skip
+"""Where they lie on the mean of ICT-FaceKit's and the bundled head's mean faces: cm, x to the right of the picture, y down,
+from the middle of the eye corners."""
+
+SIZE = 112
+"""Side of a crop, pixels."""
+
+PER_CM = 6.2
+"""Pixels a cm of the mean face."""
+
+CENTRE = (0.0, 3.0)
+"""What is in the middle of the crop, in the frame of :data:`PLACES`."""
+
+
+def align(points: np.ndarray) -> np.ndarray:
+    """The similarity ``(2, 3)`` from the picture's pixels to the crop's, least squares over the anchors of ``points (478, 2)``."""
+    x = np.asarray(points, dtype=np.float64)[list(ANCHORS)] @ (1, 1j)
+    y = ((np.array(PLACES) - CENTRE) * PER_CM + SIZE / 2) @ (1, 1j)
+    centred = x - x.mean()
+    a = (centred.conj() @ (y - y.mean())) / max(float((np.abs(centred) ** 2).sum()), 1e-12)
+    b = y.mean() - a * x.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def moved(points: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """``points (N, 2)`` through ``similarity (2, 3)``."""
+    return np.asarray(points, dtype=np.float64) @ similarity[:, :2].T + similarity[:, 2]
+
+
+def crop(pixels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """The crop ``(SIZE, SIZE, 3)`` uint8 of ``pixels (H, W, 3)`` uint8; beyond the picture its border goes on.
+
+    Pixels are averaged where the picture is finer than the crop: by whole factors first, then four samples a pixel.
+    """
+    height, width = pixels.shape[:2]
+    linear = np.linalg.inv(similarity[:, :2])
+    offset = -linear @ similarity[:, 2]
+    corners = np.array([(0, 0), (SIZE, 0), (0, SIZE), (SIZE, SIZE)], dtype=np.float64) @ linear.T + offset
+    finer = float(np.sqrt(abs(np.linalg.det(linear))))  # pixels of the picture a pixel of the crop
+    factor = max(1, int(finer))
+    margin = 2 * factor
+    low = np.clip(np.floor(corners.min(axis=0)) - margin, 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + margin, low + 1, (width, height)).astype(int)
+    part = Image.fromarray(np.ascontiguousarray(pixels[low[1] : high[1], low[0] : high[0]]))
+    if factor > 1:
+        part = part.reduce(factor)
+    image = torch.from_numpy(np.array(part)).permute(2, 0, 1)[None].float()
+    steps = (np.arange(2 * SIZE) + 0.5) / 2
+    grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) @ linear.T + offset
+    extent = np.array([image.shape[3], image.shape[2]])
+    where = torch.from_numpy(((grid - low) / factor / extent * 2 - 1).reshape(1, 2 * SIZE, 2 * SIZE, 2)).float()
+    fine = grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    coarse = fine.reshape(3, SIZE, 2, SIZE, 2).mean(dim=(2, 4))
+    return (coarse + 0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
