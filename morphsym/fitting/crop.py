@@ -16,7 +16,8 @@ ANCHORS = (33, 133, 362, 263, 168, 6, 98, 327, 2)
 """MediaPipe's points that the crop is aligned by: eye corners (the subject's right first), bridge, wings and base of the nose."""
 
 PLACES = (
-    (-4.31, -0.12), (-1.62, 0.11), (1.62, 0.11), (4.31, -0.12), (0.0, -0.46), (0.0, 0.32), (-1.52, 4.29), (1.52, 4.29), (0.0, 4.37),
+    (-4.31, -0.12), (-1.62, 0.11), (1.62, 0.11), (4.31, -0.12),
+    (0.0, -0.46), (0.0, 0.32), (-1.52, 4.29), (1.52, 4.29), (0.0, 4.37),
 )  # fmt: skip
 """Where they lie on the mean of ICT-FaceKit's and the bundled head's mean faces: cm, x to the right of the picture, y down,
 from the middle of the eye corners."""
@@ -32,7 +33,7 @@ CENTRE = (0.0, 3.0)
 
 
 def align(points: np.ndarray) -> np.ndarray:
-    """The similarity ``(2, 3)`` from the picture's pixels to the crop's, least squares over the anchors of ``points (478, 2)``."""
+    """The similarity ``(2, 3)`` from the picture to the crop, in pixels, by the anchors of ``points (478, 2)``; least squares."""
     x = np.asarray(points, dtype=np.float64)[list(ANCHORS)] @ (1, 1j)
     y = ((np.array(PLACES) - CENTRE) * PER_CM + SIZE / 2) @ (1, 1j)
     centred = x - x.mean()

@@ -21,6 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ..faces import MorphableModel
     from ..types import SidedBasis
+    from .readout import Reading
 
 TIED_NERVES = ("jaw", "tongue")
 """Unsided shapes of these move both halves as one: a bone and a midline muscle cannot be weak on one side."""
@@ -30,6 +31,9 @@ REST_SIGMA = 0.3
 
 TIE_SIGMA = 0.15
 """Standard deviation of the left–right difference of a split shape that is not tied."""
+
+LEAST_SIGMA = 0.02
+"""No reading of the pixels is trusted more closely than this."""
 
 BLENDSHAPE_SIGMA: Mapping[str, float] = {
     "eyeBlink": 0.16,
@@ -102,12 +106,18 @@ def _trust(name: str) -> float:
 
 
 def expression_prior(
-    model: MorphableModel, scores: Sequence[Mapping[str, float] | None], looser: float = 0.0
+    model: MorphableModel,
+    scores: Sequence[Mapping[str, float] | None],
+    looser: float = 0.0,
+    readings: Sequence[Reading | None] | None = None,
 ) -> ExpressionPrior:
-    """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none).
+    """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none) and ``readings`` of the pixels.
 
-    ``looser`` is added in squares to the standard deviation of the scores: for the photometric refinement, which measures anew.
+    Where a face was read (:mod:`.readout`), the shapes that the readout knows have its values and standard deviations; the others,
+    and faces that were not read, have the scores. ``looser`` is added in squares to the standard deviation of the scores: for
+    the photometric refinement, which measures anew.
     """
+    readings = readings if readings is not None else [None] * len(scores)
     sided = model.sided
     names = list(model.expression_names)
     tie = _tie_matrix(sided)
@@ -118,12 +128,7 @@ def expression_prior(
     np.maximum.at(low, owner, np.asarray(sided.low, dtype=np.float64))
     np.minimum.at(high, owner, np.asarray(sided.high, dtype=np.float64))
 
-    coupling = np.zeros((tie.shape[1], tie.shape[1]))
-    for left, right in _split_pairs(sided):
-        if owner[left] != owner[right]:
-            d = np.zeros(tie.shape[1])
-            d[owner[left]], d[owner[right]] = 1.0, -1.0
-            coupling += np.outer(d, d) / TIE_SIGMA**2
+    split = [(left, right) for left, right in _split_pairs(sided) if owner[left] != owner[right]]
 
     mean = np.zeros((len(scores), tie.shape[1]))
     precision = np.zeros((len(scores), tie.shape[1], tie.shape[1]))
@@ -132,10 +137,37 @@ def expression_prior(
         values, known = blendshape_values(sided, names, given or {})
         sigma = np.where(known, trusted, REST_SIGMA)
         mean[b] = np.clip((tie.T @ values) / count, low, high)
-        diagonal = (tie.T @ (1.0 / sigma**2)) / count
-        precision[b] = np.diag(diagonal) + coupling
+        own = np.diag(1.0 / sigma**2)
+        reading = readings[b]
+        read = np.zeros(len(sided), dtype=bool)
+        if reading is not None:
+            read = _take_in(reading, sided, values, own)
+            mean[b] = np.clip((tie.T @ values) / count, low, high)
+        for left, right in split:
+            if not (read[left] and read[right]):
+                own[[left, left, right, right], [left, right, left, right]] += np.array([1, -1, -1, 1]) / TIE_SIGMA**2
+        # The two halves of a tied shape say one thing: each counts half.
+        precision[b] = (tie.T @ own @ tie) / np.sqrt(np.outer(count, count))
     f = torch.from_numpy
     return ExpressionPrior(f(tie), f(low), f(high), f(mean), f(precision))
+
+
+def _take_in(reading: Reading, sided: SidedBasis, values: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Put a reading's means into ``values (Ks,)`` and its precision into ``precision (Ks, Ks)``; which shapes those are, bool."""
+    row = {name: k for k, name in enumerate(sided.names)}
+    read = np.zeros(len(sided), dtype=bool)
+    for p, names in enumerate(zip(reading.left, reading.right, strict=True)):
+        if not all(n in row for n in names):
+            continue
+        left, right = (row[n] for n in names)
+        values[left] = reading.mean[p] + reading.difference[p] / 2
+        values[right] = reading.mean[p] - reading.difference[p] / 2
+        mean = 1 / max(float(reading.mean_sigma[p]), LEAST_SIGMA) ** 2
+        difference = 1 / max(float(reading.difference_sigma[p]), LEAST_SIGMA) ** 2
+        precision[[left, right], [left, right]] = mean / 4 + difference
+        precision[[left, right], [right, left]] = mean / 4 - difference
+        read[[left, right]] = True
+    return read
 
 
 def _split_pairs(sided: SidedBasis) -> list[tuple[int, int]]:

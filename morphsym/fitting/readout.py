@@ -1,0 +1,176 @@
+"""Read the expression, left and right, from the pixels of the face: a small network of ours, with its own uncertainty.
+
+Landmarks hardly see a brow that rises or a corner of the mouth that falls; the pixels do. The network looks at the crop of
+:mod:`.crop` in grey and at MediaPipe's 478 points and scores, and says for every pair of mirror shapes (:attr:`Readout.left`,
+:attr:`Readout.right`) what their mean and their difference are, left minus right, each with a standard deviation. It was trained on
+renders of ICT-FaceKit and of the bundled head (``tools/train_readout.py``); figures: ``docs/accuracy.md``.
+
+**Both ways.** It reads the picture and the mirror image, and the mean of the two is taken with the sides exchanged: by construction
+the mirror image of a face reads as the mirror image of what the face reads.
+
+**What it was not trained on.** A second, smaller network sees the points and scores only. Where the two contradict each other beyond
+what they do on renders, or the picture contradicts its mirror image, the standard deviations grow, and the landmarks decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, linear, relu
+
+from .. import resources
+from ..errors import ModelError
+from . import crop as crops
+from .detectors import Detection
+from .detectors.mediapipe import _mirror_map, mirrored_scores
+
+ASSET = "readout/expression.npz"
+
+SEEN = 88
+"""Side of the middle of the crop that the network sees, pixels."""
+
+LOCAL = 17
+"""Side of the window over which the second channel is normalised, pixels."""
+
+DOUBT = 2.0
+"""The two networks may differ by so many of their standard deviations on renders before the reading is doubted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read off one face; P pairs of shapes. The difference is left minus right."""
+
+    left: tuple[str, ...]  # P names of sided shapes
+    right: tuple[str, ...]  # P: their mirror partners
+    mean: np.ndarray  # (P,) mean of the two coefficients
+    difference: np.ndarray  # (P,)
+    mean_sigma: np.ndarray  # (P,) standard deviations
+    difference_sigma: np.ndarray  # (P,)
+    doubt: float  # share of the P differences and means that the landmarks contradict
+
+    def mirrored(self) -> Reading:
+        """The reading of the mirror image."""
+        return Reading(
+            self.left, self.right, self.mean, -self.difference, self.mean_sigma, self.difference_sigma, self.doubt
+        )
+
+    def values(self) -> dict[str, float]:
+        """The coefficients by name."""
+        out = dict(zip(self.left, (self.mean + self.difference / 2).tolist(), strict=True))
+        return out | dict(zip(self.right, (self.mean - self.difference / 2).tolist(), strict=True))
+
+
+def channels(grey: Tensor) -> Tensor:
+    """``grey (B, H, W)`` to what the network sees, ``(B, 2, H, W)``: contrast over the whole crop, and over a window."""
+    x = grey[:, None]
+    x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 4.0)
+    mean = _window_mean(x)
+    spread = (_window_mean(x * x) - mean * mean).clamp(min=0).sqrt()
+    return torch.cat([x, (x - mean) / (spread + 0.15)], dim=1)
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    """The mean over :data:`LOCAL` × :data:`LOCAL` pixels, those that there are; rows, then columns."""
+    pad = LOCAL // 2
+    rows = avg_pool2d(x, (LOCAL, 1), 1, (pad, 0), count_include_pad=False)
+    return avg_pool2d(rows, (1, LOCAL), 1, (0, pad), count_include_pad=False)
+
+
+def features(points: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """``(…, 956 + S)`` float32 of ``points (…, 478, 2)`` in the crop's pixels and scores ``(…, S)``: cm and scores."""
+    cm = (np.asarray(points, dtype=np.float32) - crops.SIZE / 2) / crops.PER_CM
+    return np.concatenate([cm.reshape(*cm.shape[:-2], -1), np.asarray(scores, dtype=np.float32)], axis=-1)
+
+
+class Readout:
+    """The network of a weights file, for inference: :meth:`read` one face, :meth:`outputs` of many crops."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as z:
+                arrays = {k: z[k] for k in z.files}
+            self.left, self.right = tuple(arrays["left"].tolist()), tuple(arrays["right"].tolist())
+            self.score_names = tuple(arrays["score_names"].tolist())
+            self._strides = [int(s) for s in arrays["strides"]]
+            self._w = {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if v.dtype.kind == "f"}
+            if self._w["calibration"].shape != (4, len(self.left)) or len(self.left) != len(self.right):
+                raise ValueError("its shapes do not fit together")
+        except (OSError, ValueError, KeyError) as e:
+            raise ModelError(
+                f"the readout's weights {path} cannot be read ({e}); expected the file that tools/train_readout.py writes: "
+                "install morphsym again"
+            ) from None
+
+    def outputs(self, images: Tensor, given: Tensor) -> Tensor:
+        """``(B, 6, P)``: mean, difference, log of their standard deviations, and both as the points alone tell them.
+
+        ``images (B, 2, SEEN, SEEN)`` of :func:`channels`, ``given (B, F)`` of :func:`features`.
+        """
+        w = self._w
+        x = images
+        for i, stride in enumerate(self._strides):
+            kernel = w[f"conv{i}.w"]
+            x = relu(conv2d(x, kernel, w[f"conv{i}.b"], stride, kernel.shape[-1] // 2))
+        seen = relu(linear(x.flatten(1), w["image.w"], w["image.b"]))
+        known = relu(linear((given - w["mean"]) / w["spread"], w["points.w"], w["points.b"]))
+        joined = relu(linear(torch.cat([seen, known], 1), w["joined.w"], w["joined.b"]))
+        whole = linear(joined, w["out.w"], w["out.b"]).unflatten(1, (4, -1))
+        alone = relu(linear(known, w["alone.w"], w["alone.b"]))
+        return torch.cat([whole, linear(alone, w["alone_out.w"], w["alone_out.b"]).unflatten(1, (2, -1))], dim=1)
+
+    def read(self, pixels: np.ndarray, detection: Detection) -> Reading | None:
+        """The reading of a face in ``pixels (H, W, 3)`` uint8; None where MediaPipe's points or scores are not there."""
+        if detection.landmarks478 is None or not detection.blendshapes:
+            return None
+        similarity = crops.align(detection.landmarks478)
+        points = crops.moved(detection.landmarks478, similarity)
+        return self.read_crop(crops.crop(pixels, similarity), points, detection.blendshapes)
+
+    def read_crop(self, crop: np.ndarray, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
+        """The same of a crop ``(112, 112, 3)`` uint8 and points ``(478, 2)`` in its pixels."""
+        grey, edge = grey_of(crop), (crops.SIZE - SEEN) // 2
+        grey = grey[edge : edge + SEEN, edge : edge + SEEN]
+        images = channels(torch.from_numpy(np.stack([grey, grey[:, ::-1]])))
+        other = points[_mirror_map()] * (-1, 1) + (crops.SIZE, 0)
+        given = features(
+            np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])
+        )
+        with torch.inference_mode():
+            both = self.outputs(images, torch.from_numpy(given)).double().numpy()
+        return combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
+
+    def _scores(self, scores: Mapping[str, float]) -> np.ndarray:
+        return np.array([scores.get(n, 0.0) for n in self.score_names], dtype=np.float32)
+
+
+def grey_of(crop: np.ndarray) -> np.ndarray:
+    """``(…, 3)`` uint8 to grey levels (ITU-R BT.601), float32."""
+    return crop.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def combine(both: np.ndarray, calibration: np.ndarray, left: Sequence[str], right: Sequence[str]) -> Reading:
+    """The mean of what the picture and its mirror image gave, ``both (2, 6, P)``, with calibrated standard deviations.
+
+    ``calibration (4, P)``: what the network's standard deviations of mean and difference are to be multiplied by, and the standard
+    deviations of how far the points alone are from it on renders.
+    """
+    sign = np.array([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
+    there = both[1] * sign
+    mean = (both[0] + there) / 2
+    apart = np.abs(both[0] - there)[:2] / 2
+    sigma = np.sqrt((np.exp(2 * both[0, 2:4]) + np.exp(2 * there[2:4])) / 2) * calibration[:2]
+    doubt = np.abs(mean[4:] - mean[:2]) / calibration[2:] / DOUBT
+    sigma = np.sqrt(sigma**2 + np.maximum(apart - sigma, 0) ** 2) * np.maximum(1.0, doubt)
+    return Reading(tuple(left), tuple(right), mean[0], mean[1], sigma[0], sigma[1], float((doubt > 1).mean()))
+
+
+@cache
+def bundled() -> Readout:
+    """The readout that comes with morphsym."""
+    return Readout(resources.asset(ASSET))
