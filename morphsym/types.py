@@ -175,6 +175,7 @@ class FaceFit:
     refined: bool | None = None  # whether the pixels changed the landmark fit; None where that was not asked for
     pixel_error_start: float | None = None  # mean difference of picture and photo before, grey levels (0 to 255)
     pixel_error: float | None = None  # and after, over the same pixels
+    expression_prior: str = ""  # what the expression was expected to be: 'readout' of the pixels, 'scores', '' (rest)
 
     @property
     def ok(self) -> bool:

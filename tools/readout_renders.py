@@ -2,12 +2,12 @@
 
 ``python tools/readout_renders.py MODEL face_landmarker.task FOLDER --shards 0:32``
 
-A shard is 250 renders of one model, kept in ``FOLDER/<model>_<shard>.npz``: the crop of the face, MediaPipe's points and scores as
-the default detector gives them (both ways, averaged), and the truth. Shards that are there are not made again. Everything that
-may vary does: identity, colours, three kinds of light, background, place, turn (yaw ±35°, pitch ±15°, roll ±25°), distance (40 to 200 cm),
-resolution (5 to 12 pixels a cm), covered parts, blur, contrast, noise and JPEG. Half of the expressions are an emotion's with more
-movements, of which one side is weakened, in all of the face or in a part; the others are random movements of either side.
-Seeds: ``[BASE, model, shard]``; the benchmarks use 11, 99 and 2026.
+A shard is 250 renders of one model, kept in ``FOLDER/<model>_<shard>.npz``: the crop of the face, MediaPipe's points and
+scores as the default detector gives them (both ways, averaged), and the truth. Shards that are there are not made again.
+Everything that may vary does: identity, colours, three kinds of light, background, place, turn (yaw ±35°, pitch ±15°, roll
+±25°), distance (40 to 200 cm), resolution (5 to 12 pixels a cm), covered parts, blur, contrast, noise and JPEG. Half of the
+expressions are an emotion's with more movements, of which one side is weakened, in all of the face or in a part; the
+others are random movements of either side. Seeds: ``[710000, model, shard]``; the benchmarks use others.
 """
 
 from __future__ import annotations
@@ -145,9 +145,8 @@ def picture(
     key = np.float32([0.0, 1.0, 0.0])  # replaced by the background where nothing is drawn
     plain = rng.random() < 0.4
     back = rng.uniform(0, 1, 3)
-    image, _ = render(
-        vertices, torch.as_tensor(model.faces), torch.as_tensor(albedo), camera, lights, tuple(float(v) for v in (back if plain else key))
-    )  # fmt: skip
+    behind = tuple(float(v) for v in (back if plain else key))
+    image, _ = render(vertices, torch.as_tensor(model.faces), torch.as_tensor(albedo), camera, lights, behind)
     out = image[0].permute(1, 2, 0).numpy()
     if not plain:
         drawn = 1 - ((out[..., 1] > 0.97) & (out[..., 0] < 0.25) & (out[..., 2] < 0.25)).astype(np.float32)[..., None]

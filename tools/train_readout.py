@@ -4,11 +4,12 @@
 
 A network of about half a million weights: convolutions over the middle of the crop, a layer over MediaPipe's points and
 scores, both joined. It predicts the mean and the difference of every pair of mirror shapes and the logarithms of their
-standard deviations; the loss is the Gaussian likelihood, each term weighed by the variance's root so that what is hard to see is
-learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic Uncertainty Estimation*, β = 0.5). A second head sees the
-points only. Every sample is seen mirrored half of the time, moved, turned, scaled, relit and covered at random. The last
-tenth of each model's shards is kept out: the standard deviations are scaled by shape so that they are right there, for the mean of picture and
-mirror image, as it is used.
+standard deviations; the loss is the Gaussian likelihood, each term weighed by its standard deviation so that what is hard
+to see is learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic Uncertainty Estimation*, β = 0.5). A second
+head sees the points only. Every sample is seen mirrored half of the time, moved, turned, scaled, relit and covered at
+random. The last tenth of each model's shards is kept out: the standard deviations are scaled by shape so that they are
+right there, for the mean of picture and mirror image, as it is used. With ``--minutes`` training stops, and goes on when the
+same command is given again.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from .images import Photo, load_array, load_photo
 from .naming import Names, clean_name
 from .occlusion import covered, nothing_seen
 from .quality import check_detection
+from .readout import Reading, Readout
 from .sources import Source
 from .video import is_video
 from .view import View, view_of
@@ -34,6 +35,7 @@ class Face:
     detection: Detection | None = None
     sequence: int = -1  # the video that it is a frame of
     view: View | None = None  # what the refinement looks at, where it is asked for
+    reading: Reading | None = None  # the expression as the pixels tell it
 
 
 def of_subject(face: Face, subject: str) -> Face:
@@ -53,9 +55,9 @@ def named(faces: Sequence[Face], names: Names) -> list[Face]:
 
 def find(
     source: Source, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names,
-    refine: bool = False,
+    refine: bool = False, readout: Readout | None = None,
 ) -> list[Face]:  # fmt: skip
-    """The faces of one photo, or one failed record."""
+    """The faces of one photo, or one failed record. ``refine``: keep what the refinement looks at; ``readout`` reads them."""
     blank = blank_record(source, model, emotion)
     try:
         photo = source.image if isinstance(source.image, Photo) else _load(source.image)
@@ -92,7 +94,12 @@ def find(
         one = replace(one, quality="" if reason else "; ".join(hidden))
         failed = replace(one, status="failed", reason=reason) if reason else None
         view = view_of(photo.pixels, detection.landmarks68) if refine and not reason else None
-        faces.append(Face(failed, one, detection, source.sequence, view))
+        reading = readout.read(photo.pixels, detection) if readout is not None and not reason else None
+        if reading is not None:
+            one = replace(one, expression_prior="readout")
+        elif detection.blendshapes:
+            one = replace(one, expression_prior="scores")
+        faces.append(Face(failed, one, detection, source.sequence, view, reading))
     return faces
 
 

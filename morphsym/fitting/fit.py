@@ -18,6 +18,7 @@ from .arguments import as_list, emotions_of, landmark_sources
 from .detectors import Detector
 from .finding import Face, find, named, of_subject
 from .naming import Names
+from .readout import Readout, bundled
 from .records import finish
 from .sources import Source, count, sources
 from .threads import in_threads
@@ -47,13 +48,14 @@ def fit(
     fps: float | None = None,
     smooth: float = 0.0,
     refine: bool = False,
+    readout: bool | Readout = True,
 ) -> list[FaceFit]:
     """Fit ``model`` to the faces in ``images``: :func:`fit_each` as a list."""
     return list(
         fit_each(
             images, model, detector, landmarks, face, expression, progress, device=device, offline=offline,
             same_person=same_person, symmetrize=symmetrize, frame_step=frame_step, fps=fps, smooth=smooth,
-            refine=refine,
+            refine=refine, readout=readout,
         )
     )  # fmt: skip
 
@@ -75,6 +77,7 @@ def fit_each(
     fps: float | None = None,
     smooth: float = 0.0,
     refine: bool = False,
+    readout: bool | Readout = True,
     start: int = 0,
     taken: Iterable[str] = (),
     settled: Callable[[int], object] | None = None,
@@ -98,6 +101,10 @@ def fit_each(
     ``pixel_error_start`` and ``pixel_error`` of the record say what was gained; a face that would not get better stays as it
     was, and its ``note`` says why.
 
+    ``readout``: read the expression from the pixels (:mod:`.readout`; some milliseconds a face) where MediaPipe's points and
+    scores are known, as what the landmark fit expects; ``expression_prior`` of the record says whether it was. A
+    :class:`Readout` of other weights may be given.
+
     To go on after an interruption: ``settled(k)`` is called when all records of the first k photos are out and nothing is held
     back; another call with the same arguments, ``start=k`` and the names of those records as ``taken`` gives the rest,
     bit for bit.
@@ -119,6 +126,7 @@ def fit_each(
         thorough = face == "all"
         finder = detectors.get(detector, offline, thorough) if isinstance(detector, str) else detector
 
+    reader = bundled() if readout is True else readout or None
     if frame_step < 1 or smooth < 0 or (fps is not None and not fps > 0):
         raise UsageError("frame_step must be at least 1, fps above 0 and smooth at least 0 seconds")
     if smooth and face != "largest":
@@ -130,7 +138,7 @@ def fit_each(
 
     def look(source: Source) -> list[Face]:
         marks = given[source.item] if given else finder
-        return find(source, marks, face, the_model, emotions[source.item], Names(), refine)
+        return find(source, marks, face, the_model, emotions[source.item], Names(), refine, reader)
 
     def looked() -> Iterator[tuple[Source, list[Face]]]:
         found = sources(photos, frame_step, fps, start)

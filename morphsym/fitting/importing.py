@@ -165,7 +165,7 @@ def _one(
     (face,) = find(source, finder, "largest", model, emotion, names)
     if face.failed is not None:
         return face.failed
-    blank, detection = face.blank, face.detection
+    blank, detection = replace(face.blank, expression_prior=""), face.detection
     assert detection is not None
     stem = Path(source.path).stem if source.path else blank.name
     code = match(blank.name if source.frame >= 0 else stem, number, source.frame if is_video(source.path) else -1)

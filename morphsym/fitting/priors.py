@@ -113,9 +113,9 @@ def expression_prior(
 ) -> ExpressionPrior:
     """The prior of B faces with MediaPipe's ``scores`` (None where the detector has none) and ``readings`` of the pixels.
 
-    Where a face was read (:mod:`.readout`), the shapes that the readout knows have its values and standard deviations; the others,
-    and faces that were not read, have the scores. ``looser`` is added in squares to the standard deviation of the scores: for
-    the photometric refinement, which measures anew.
+    Where a face was read (:mod:`.readout`), the shapes that the readout knows have its values and standard deviations; the
+    others, and faces that were not read, have the scores. ``looser`` is added in squares to the standard deviation of the
+    scores: for the photometric refinement, which measures anew.
     """
     readings = readings if readings is not None else [None] * len(scores)
     sided = model.sided

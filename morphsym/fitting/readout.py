@@ -1,15 +1,16 @@
 """Read the expression, left and right, from the pixels of the face: a small network of ours, with its own uncertainty.
 
 Landmarks hardly see a brow that rises or a corner of the mouth that falls; the pixels do. The network looks at the crop of
-:mod:`.crop` in grey and at MediaPipe's 478 points and scores, and says for every pair of mirror shapes (:attr:`Readout.left`,
-:attr:`Readout.right`) what their mean and their difference are, left minus right, each with a standard deviation. It was trained on
-renders of ICT-FaceKit and of the bundled head (``tools/train_readout.py``); figures: ``docs/accuracy.md``.
+:mod:`.crop` in grey and at MediaPipe's 478 points and scores, and says for every pair of mirror shapes what their mean and
+their difference are, left minus right, each with a standard deviation. It was trained on renders of ICT-FaceKit and of the
+bundled head (``tools/train_readout.py``); figures: ``docs/accuracy.md``.
 
-**Both ways.** It reads the picture and the mirror image, and the mean of the two is taken with the sides exchanged: by construction
-the mirror image of a face reads as the mirror image of what the face reads.
+**Both ways.** It reads the picture and the mirror image, and the mean of the two is taken with the sides exchanged: by
+construction the mirror image of a face reads as the mirror image of what the face reads.
 
-**What it was not trained on.** A second, smaller network sees the points and scores only. Where the two contradict each other beyond
-what they do on renders, or the picture contradicts its mirror image, the standard deviations grow, and the landmarks decide.
+**What it was not trained on.** A second, smaller network sees the points and scores only. Where the two contradict each
+other beyond what they do on renders, or the picture contradicts its mirror image, the standard deviations grow, and the
+landmarks decide.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ def grey_of(crop: np.ndarray) -> np.ndarray:
 def combine(both: np.ndarray, calibration: np.ndarray, left: Sequence[str], right: Sequence[str]) -> Reading:
     """The mean of what the picture and its mirror image gave, ``both (2, 6, P)``, with calibrated standard deviations.
 
-    ``calibration (4, P)``: what the network's standard deviations of mean and difference are to be multiplied by, and the standard
-    deviations of how far the points alone are from it on renders.
+    ``calibration (4, P)``: what the network's standard deviations of mean and difference are to be multiplied by, and the
+    standard deviations of how far the points alone are from it on renders.
     """
     sign = np.array([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
     there = both[1] * sign

@@ -15,6 +15,7 @@ from .detectors import KINDS, Detection
 from .finding import Face
 from .priors import expression_prior
 from .quality import landmark_sigma
+from .readout import Reading
 from .records import records
 from .refine import LOOSER, on_cpu
 from .refine import refine as refine_solution
@@ -51,7 +52,7 @@ def solve_all(
     part_kinds = [found[part[0]].kind for part in parts]
     part_bases = [bases[k] for k in part_kinds]
     problems = [
-        problem_of(blank, [found[i] for i in part], model, kind, device)
+        problem_of(blank, [found[i] for i in part], model, kind, device, [faces[i].reading for i in part])
         for blank, part, kind in zip(blanks, parts, part_kinds, strict=True)
     ]
     if same_person:
@@ -104,7 +105,8 @@ def refined(
     same_person: bool,
 ) -> tuple[list[FaceFit], Solution]:  # fmt: skip
     """The faces' records with what the pixels gained, and the refined solution (on the CPU)."""
-    looser = expression_prior(model, [f.blank.blendshapes for f in faces], LOOSER).precision
+    readings = [f.reading for f in faces]
+    looser = expression_prior(model, [f.blank.blendshapes for f in faces], LOOSER, readings).precision
     views = [f.view for f in faces if f.view is not None]
     solution, gains = refine_solution(
         model, basis.to("cpu"), on_cpu(problem), on_cpu(solution), views, looser, hold_identity=same_person
@@ -120,13 +122,14 @@ def refined(
 
 
 def problem_of(
-    blanks: Sequence[FaceFit], found: Sequence[Detection], model: MorphableModel, kind: str, device: str
-) -> Problem:
+    blanks: Sequence[FaceFit], found: Sequence[Detection], model: MorphableModel, kind: str, device: str,
+    readings: Sequence[Reading | None] | None = None,
+) -> Problem:  # fmt: skip
     return Problem(
         pixels=torch.from_numpy(np.stack([d.landmarks68 for d in found])).to(device),
         sigma=torch.from_numpy(np.stack([landmark_sigma(d) for d in found])).to(device),
         size=torch.tensor([[b.width, b.height] for b in blanks], dtype=torch.float64, device=device),
         focal=torch.full((len(blanks),), torch.nan, dtype=torch.float64, device=device),
-        prior=expression_prior(model, [d.blendshapes for d in found]).to(device),
+        prior=expression_prior(model, [d.blendshapes for d in found], readings=readings).to(device),
         slide=kind == "visible",
     )

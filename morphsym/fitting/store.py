@@ -25,7 +25,8 @@ FORMAT = 1
 
 COLUMNS = (
     "photo", "name", "subject", "face", "frame", "time", "status", "reason", "nme", "converged", "quality",
-    "yaw", "pitch", "roll", "emotion", "emotion_source", *MEASURES, "refined", "pixel_error_start", "pixel_error",
+    "yaw", "pitch", "roll", "emotion", "emotion_source", *MEASURES, "expression_prior", "refined",
+    "pixel_error_start", "pixel_error",
     "detector", "model", "note", "width", "height", "photo_sha256", "model_sha256", "format",
 )  # fmt: skip
 

@@ -1,11 +1,12 @@
 """How well asymmetry and geometry are recovered from pictures; the numbers of ``docs/accuracy.md``.
 
-Run as ``python -m tests.benchmarks.accuracy_fit --refine`` (528 renders, half of them of each model, fitted with both models,
-from the landmarks and by the pixels) or with ``--quick`` (24). With ``--cache FOLDER`` renders and fits are kept, and a run
-that ``--minutes`` ended goes on where it was; fits by other code are not taken. ICT-FaceKit is read from ``../shared/data``;
-``--eos FOLDER`` adds the baseline eos-py, whose wheel brings no model: FOLDER is ``share/`` of
-https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use). Landmarks are detected by MediaPipe on the JPEG;
-see ``accuracy_data.py`` for what is rendered. Seeds are used nowhere else.
+Run as ``python -m tests.benchmarks.accuracy_fit --refine`` (528 renders, half of them of each model, fitted with both models:
+from the landmarks alone, with the readout of the pixels as is the default, and refined) or with ``--quick`` (24). With
+``--cache FOLDER`` renders and fits are kept, and a run that ``--minutes`` ended goes on where it was; fits by other code are not
+taken. ICT-FaceKit is read from ``../shared/data``; ``--eos FOLDER`` adds the baseline eos-py, whose wheel brings no model:
+FOLDER is ``share/`` of https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use). ``--readout FILE`` takes
+other weights than those that come with morphsym, ``--seed`` other renders, to develop on. Landmarks are detected by MediaPipe
+on the JPEG; see ``accuracy_data.py`` for what is rendered. The default seeds are used nowhere else.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import numpy as np
 import torch
 
 import morphsym
+from morphsym import resources
 from morphsym.faces import MorphableModel, load_model
 from morphsym.fitting import fit
 from morphsym.fitting.measures import face_vertices
+from morphsym.fitting.readout import ASSET, Readout
 from morphsym.types import FaceFit
 
 from . import accuracy_data as data
@@ -54,6 +57,17 @@ def of_scores(s: data.Sample) -> Callable[[str], float] | None:
         return None
     b = s.detection.blendshapes or {}
     return lambda m: b.get(f"{m}Left", 0.0) - b.get(f"{m}Right", 0.0)
+
+
+def of_reading(s: data.Sample, readout: Readout) -> Callable[[str], float] | None:
+    """The readout's own left–right difference, before any landmark is fitted."""
+    reading = None if s.detection is None else readout.read(s.pixels, s.detection)
+    if reading is None:
+        return None
+    values = reading.values()
+    names = tuple(values)
+    row = np.array(list(values.values()))
+    return lambda m: data.difference(names, row, m)
 
 
 EOS_MEASURE = {
@@ -179,12 +193,14 @@ def expression_error(
     return float(np.mean(found)), float(np.mean(size))
 
 
-def samples_of(model: MorphableModel, name: str, count: int, cache: Path | None, neutral: bool) -> list[data.Sample]:
+def samples_of(
+    model: MorphableModel, name: str, count: int, cache: Path | None, neutral: bool, seed: int
+) -> list[data.Sample]:
     """Rendered, or read from ``cache`` where an earlier run left them."""
-    path = cache / f"{name}_{'neutral' if neutral else 'test'}_{count}.npz" if cache else None
+    path = cache / f"{name}_{'neutral' if neutral else 'test'}_{count}_{seed}.npz" if cache else None
     if path is not None and path.is_file():
         return data.load(path)
-    samples = data.make(model, count, NEUTRAL_SEED if neutral else SEED, neutral)
+    samples = data.make(model, count, seed + (NEUTRAL_SEED - SEED if neutral else 0), neutral)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         data.save(path, samples)
@@ -194,33 +210,41 @@ def samples_of(model: MorphableModel, name: str, count: int, cache: Path | None,
 PIECE = 12
 """Faces fitted and kept together."""
 
+MODES = ("landmarks", "readout", "pixels")
+"""Landmarks and scores alone; with the readout of the pixels, the default; refined by the pixels as well."""
+
 CODE = (
     "basis",
     "correspondence",
+    "crop",
+    "finding",
     "fit",
     "photometric",
     "pose",
     "priors",
     "quality",
+    "readout",
+    "records",
     "refine",
     "scene",
     "solver",
+    "solving",
     "view",
 )
 """Modules of ``morphsym.fitting`` that determine a fit."""
 
 
-def code() -> str:
-    """A digest of the code that determines a fit: fits are kept under it."""
+def code(weights: Path) -> str:
+    """A digest of the code and the readout's weights that determine a fit: fits are kept under it."""
     folder = Path(morphsym.__file__).parent
     digest = hashlib.sha256()
-    for path in [*(folder / "fitting" / f"{name}.py" for name in CODE), folder / "rendering" / "harmonics.py"]:
+    for path in [*(folder / "fitting" / f"{name}.py" for name in CODE), folder / "rendering" / "harmonics.py", weights]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def fit_piece(
-    samples: Sequence[data.Sample], model: MorphableModel, refine: bool, path: Path | None
+    samples: Sequence[data.Sample], model: MorphableModel, mode: str, readout: Readout, path: Path | None
 ) -> tuple[list[FaceFit], float]:
     """The fits of a few samples and the processor seconds they took; read from ``path`` where an earlier run left them."""
     names = [f.name for f in fields(FaceFit)]
@@ -233,7 +257,10 @@ def fit_piece(
             arrays = [{k: z[f"{i}.{k}"] for k in ("identity", "expression")} for i in range(len(rows))]
             return [FaceFit(**{**blank, **r, **a}) for r, a in zip(rows, arrays, strict=True)], float(z["seconds"])
     start = time.process_time()
-    found = fit([s.pixels for s in samples], model, landmarks=[s.detection for s in samples], refine=refine)
+    found = fit(
+        [s.pixels for s in samples], model, landmarks=[s.detection for s in samples], refine=mode == "pixels",
+        readout=False if mode == "landmarks" else readout,
+    )  # fmt: skip
     seconds = time.process_time() - start
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,30 +275,31 @@ def fit_piece(
 class Work:
     """All fits of the benchmark, piece by piece: the combinations take turns, so that a run that is ended has some of each."""
 
-    def __init__(self, models: dict[str, MorphableModel], cache: Path | None) -> None:
-        self.models, self.cache = models, cache / code() if cache else None
-        self.fits: dict[tuple[str, str, bool, bool], list[FaceFit]] = {}
-        self.seconds: dict[tuple[str, str, bool, bool], float] = {}
+    def __init__(self, models: dict[str, MorphableModel], cache: Path | None, weights: Path, label: str) -> None:
+        self.models, self.cache, self.label = models, cache / code(weights) if cache else None, label
+        self.readout = Readout(weights)
+        self.fits: dict[tuple[str, str, bool, str], list[FaceFit]] = {}
+        self.seconds: dict[tuple[str, str, bool, str], float] = {}
 
-    def run(self, samples: dict[tuple[str, bool], list[data.Sample]], refine: Sequence[bool], minutes: float) -> bool:
+    def run(self, samples: dict[tuple[str, bool], list[data.Sample]], modes: Sequence[str], minutes: float) -> bool:
         """Whether everything was done."""
         end = time.monotonic() + 60 * minutes
-        keys = [(n, t, rest, r) for (n, rest) in samples for t in self.models for r in refine]
+        keys = [(n, t, rest, m) for (n, rest) in samples for t in self.models for m in modes]
         self.fits = {k: [] for k in keys}
         self.seconds = dict.fromkeys(keys, 0.0)
         whole = True
         for start in range(0, max(len(s) for s in samples.values()), PIECE):
             for key in keys:
-                name, target, rest, refined = key
+                name, target, rest, mode = key
                 part = samples[name, rest][start : start + PIECE]
                 if not part:
                     continue
-                label = f"{name}_{target}_{'rest' if rest else 'test'}_{'pixels' if refined else 'landmarks'}"
+                label = f"{self.label}{name}_{target}_{'rest' if rest else 'test'}_{mode}"
                 path = self.cache / f"{label}_{start:04d}_{len(part)}.npz" if self.cache else None
                 if time.monotonic() > end and not (path is not None and path.is_file()):
                     whole = False
                     continue
-                found, seconds = fit_piece(part, self.models[target], refined, path)
+                found, seconds = fit_piece(part, self.models[target], mode, self.readout, path)
                 if len(self.fits[key]) == start:  # without a gap
                     self.fits[key] += found
                     self.seconds[key] += seconds
@@ -285,19 +313,23 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder that keeps the renders for another run")
     parser.add_argument("--refine", action="store_true", help="also refine by the pixels")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="fit for so long; needs --cache to go on")
+    parser.add_argument("--readout", type=Path, default=resources.asset(ASSET), help="weights of the readout")
+    parser.add_argument("--seed", type=int, default=SEED)
     args = parser.parse_args()
     count, neutral = (12, 4) if args.quick else (264, 40)
     models = {"ICT": load_model(str(ICT)), "bundled": load_model("makehuman")}
     eos = Eos(args.eos) if args.eos else None
     samples = {
         (name, rest): [
-            s for s in samples_of(m, name, neutral if rest else count, args.cache, rest) if s.detection is not None
+            s
+            for s in samples_of(m, name, neutral if rest else count, args.cache, rest, args.seed)
+            if s.detection is not None
         ]
         for rest in (False, True)
         for name, m in models.items()
     }
-    work = Work(models, args.cache)
-    if not work.run(samples, (False, True) if args.refine else (False,), args.minutes):
+    work = Work(models, args.cache, args.readout, f"{args.seed}_")
+    if not work.run(samples, MODES if args.refine else MODES[:2], args.minutes):
         print("not finished: run the same command again; the figures are of the faces fitted so far")
     report(work, samples, models, eos)
 
@@ -320,10 +352,10 @@ def report(
         rows: list[tuple[str, Any]] = [("MediaPipe's scores", correlations([of_scores(s) for s in seen], truth))]
         if eos is not None:
             rows.append(("eos-py (SFM)", correlations([eos(s) for s in seen], truth)))
+        rows.append(("readout alone", correlations([of_reading(s, work.readout) for s in seen], truth)))
         for key in keys:
-            _, other, _, refined = key
+            _, other, _, what = key
             fits = work.fits[key][:n]
-            what = "pixels" if refined else "landmarks"
             rows.append((f"morphsym, {other}, {what}", correlations([of_fit(f) for f in fits], truth)))
             good = [f for f in fits if f.ok]
             nme = 100 * float(np.median([f.nme for f in good]))
@@ -331,7 +363,7 @@ def report(
                 f"{name} → {other}, {what}: {len(good)} of {n} fitted, landmark error {nme:.2f} % (median), "
                 f"{work.seconds[key] / len(work.fits[key]):.2f} processor seconds a face"
             )
-            if refined:
+            if what == "pixels":
                 better = [f for f in good if f.refined]
                 extra[-1] += (
                     f"; {len(better)} refined, pixel error {np.median([f.pixel_error_start for f in better]):.1f} → "
@@ -345,12 +377,12 @@ def report(
         for method, values in rows:
             show(name, method, str(n), *(f"{v:.2f}" for v in values))
         for key in [k for k in work.fits if k[0] == name and k[2] and work.fits[k]]:
-            _, other, _, refined = key
+            _, other, _, what = key
             found = work.fits[key]
             g = geometry(source, models[other], samples[name, True][: len(found)], found)
             less = 100 * (1 - g["fit"] / g["mean face"])
             extra.append(
-                f"{name} → {other}, {'pixels' if refined else 'landmarks'}: rest {g['fit']:.2f} mm, mean face "
+                f"{name} → {other}, {what}: rest {g['fit']:.2f} mm, mean face "
                 f"{g['mean face']:.2f} mm, {less:.0f} % less ({g['faces']:.0f} faces)"
             )
     print("\n".join(extra), flush=True)
