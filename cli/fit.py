@@ -68,6 +68,11 @@ class Outcome(NamedTuple):
     help="Average the expression over both sides: the factual arm of a person who is asymmetric already.",
 )
 @click.option(
+    "--no-readout",
+    is_flag=True,
+    help="Do not read the expression from the pixels: landmarks and MediaPipe's scores only.",
+)
+@click.option(
     "--refine",
     is_flag=True,
     help="Correct each fit by the photo's pixels, where the rendered face then matches the photo better. Experimental: "
@@ -109,6 +114,7 @@ def command(
     expression: str | None,
     same_person: bool,
     symmetrize: bool,
+    no_readout: bool,
     refine: bool,
     frame_step: int,
     fps: float | None,
@@ -142,6 +148,7 @@ def command(
     options: dict[str, Any] = {
         "detector": detector, "face": face, "expression": expression, "same_person": same_person,
         "symmetrize": symmetrize, "refine": refine, "frame_step": frame_step, "fps": fps, "smooth": smooth,
+        "readout": not no_readout,
     }  # fmt: skip
     the_model = load_model(model)
     request = fitting.request(found, the_model, landmarks=landmarks, **options)

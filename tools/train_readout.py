@@ -220,9 +220,9 @@ def train(
         order = torch.randperm(len(data), generator=generator)
         for i in range(steps):
             images, given, target = data.varied(order[i * BATCH : (i + 1) * BATCH], generator)
-            loss = loss_of(
-                network(images.contiguous(memory_format=torch.channels_last), (given - mean) / spread), target
-            )
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                out = network(images.contiguous(memory_format=torch.channels_last), (given - mean) / spread)
+            loss = loss_of(out.float(), target)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -291,12 +291,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="shards of tools/readout_renders.py")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["ict", "makehuman"])
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="train for so long; the same command goes on"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     training, kept, shared = load(args.folder, args.models, 0.1)
