@@ -16,39 +16,57 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
 from morphsym.experiment.atomic import writing
-from morphsym.fitting.crop import SIZE
+from morphsym.faces import load_model
+from morphsym.fitting.crop import CENTRE, PER_CM, SEEN, SIZE, STEADY, Frontal
 from morphsym.fitting.detectors.mediapipe import _mirror_map, mirrored_scores
-from morphsym.fitting.readout import SEEN, Readout, channels, features
+from morphsym.fitting.readout import Readout, channels, features, grey_of, halves
 
 LAYERS = ((2, 24, 5, 2), (24, 40, 3, 2), (40, 40, 3, 1), (40, 72, 3, 2), (72, 72, 3, 1), (72, 96, 3, 2), (96, 24, 1, 1))
 """In, out, kernel, stride."""
 
-BATCH = 128
+WHITE = 160
+"""Principal components of the points and scores that the network sees."""
+
+PIXELS = 200
+"""Principal components of the mean and of the difference of the picture's halves."""
+
+RIDGE = 0.02
+"""Of the linear maps that training starts from, by the number of samples; what is whitened has variance 1."""
+
+BATCH = 32
 SEED = 710_100
+SIGN = torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
+"""How the six outputs change in the mirror image."""
 
 
 class Network(nn.Module):
-    """The network with batch normalisation, which :func:`folded` takes out."""
+    """The network with batch normalisation and whitened features, which :func:`folded` takes out."""
 
-    def __init__(self, given: int, pairs: int) -> None:
+    def __init__(self, pairs: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in LAYERS)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _, _ in LAYERS)
         with torch.no_grad():
             size = self.look(torch.zeros(2, 2, SEEN, SEEN)).shape[1]
         self.image = nn.Linear(size, 128)
-        self.points = nn.Linear(given, 128)
-        self.joined = nn.Linear(256, 128)
-        self.out = nn.Linear(128, 4 * pairs)
+        self.points = nn.Linear(WHITE, 128)
+        self.sketch = nn.Linear(2 * PIXELS, 128)
+        self.joined = nn.Linear(3 * 128, 160)
+        self.out = nn.Linear(160, 4 * pairs)
         self.alone, self.alone_out = nn.Linear(128, 96), nn.Linear(96, 2 * pairs)
+        self.straight = nn.Linear(WHITE, 2 * pairs, bias=False)  # what is linear in the points
+        self.linear = nn.Linear(2 * PIXELS, 2 * pairs, bias=False)  # and in the pixels
+        nn.init.normal_(self.out.weight, std=0.01)
         self.drop = nn.Dropout(0.1)
         self.pairs = pairs
 
@@ -57,13 +75,71 @@ class Network(nn.Module):
             x = norm(conv(x)).relu()
         return x.flatten(1)
 
-    def forward(self, images: Tensor, given: Tensor) -> Tensor:
-        """``(B, 6, P)`` as :meth:`morphsym.fitting.readout.Readout.outputs`."""
+    def forward(self, images: Tensor, points: Tensor, pixels: Tensor) -> Tensor:
+        """``(B, 6, P)`` as :meth:`morphsym.fitting.readout.Readout.outputs`; ``points``, ``pixels`` whitened."""
         seen = self.drop(self.image(self.look(images)).relu())
-        known = self.drop(self.points(given).relu())
-        joined = self.joined(torch.cat([seen, known], 1)).relu()
+        known = self.drop(self.points(points).relu())
+        sketched = self.drop(self.sketch(pixels).relu())
+        joined = self.joined(torch.cat([seen, known, sketched], 1)).relu()
         whole = self.out(joined).unflatten(1, (4, self.pairs))
-        return torch.cat([whole, self.alone_out(self.alone(known).relu()).unflatten(1, (2, self.pairs))], dim=1)
+        straight = (self.straight(points) + self.linear(pixels)).unflatten(1, (2, self.pairs))
+        alone = self.alone_out(self.alone(known).relu()).unflatten(1, (2, self.pairs))
+        return torch.cat([whole[:, :2] + straight, whole[:, 2:], alone], dim=1)
+
+
+@dataclass(frozen=True)
+class White:
+    """How features and pixels are whitened."""
+
+    mean: Tensor  # (F,)
+    points: Tensor  # (F, WHITE)
+    pixel_mean: Tensor  # (D,)
+    even: Tensor  # (D / 2, PIXELS)
+    odd: Tensor  # (D / 2, PIXELS)
+
+    @classmethod
+    def of(cls, data: Data) -> White:
+        """By the principal components of all pictures and their mirror images."""
+        mean, points = components(data.given.flatten(0, 1), WHITE)
+        pixels = torch.cat([halves(data.plain(rows, 0)[0]) for rows in torch.arange(len(data)).split(500)])
+        half = pixels.shape[1] // 2
+        even_mean, even = components(pixels[:, :half], PIXELS)
+        _, odd = components(torch.cat([pixels[:, half:], -pixels[:, half:]]), PIXELS)
+        return cls(mean, points, torch.cat([even_mean, torch.zeros(half)]), even, odd)
+
+    def __call__(self, images: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, WHITE)`` and ``(B, 2 PIXELS)``."""
+        pixels = halves(images) - self.pixel_mean
+        half = pixels.shape[1] // 2
+        return (given - self.mean) @ self.points, torch.cat(
+            [pixels[:, :half] @ self.even, pixels[:, half:] @ self.odd], 1
+        )
+
+
+def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean ``(F,)`` of ``rows (N, F)`` and the map ``(F, count)`` to their leading principal components, of variance 1.
+
+    Turning the head moves the points far more than any expression does; whitened, both count alike.
+    """
+    flat = rows.double()
+    mean = flat.mean(0)
+    values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+    return mean.float(), (vectors[:, -count:] / (values[-count:] + 1e-5).sqrt()).float()
+
+
+@torch.no_grad()
+def begin_linear(network: Network, data: Data, white: White) -> None:
+    """The network's linear maps start as the ridge regression of means and differences on both."""
+    rows, targets = [], []
+    for flip in (0, 1):
+        for part in torch.arange(len(data)).split(500):
+            rows.append(torch.cat(white(*data.plain(part, flip)), 1))
+            targets.append(data.target[flip, part].flatten(1))
+    x, y = torch.cat(rows).double(), torch.cat(targets).double()
+    network.out.bias[: 2 * network.pairs] = y.mean(0).float()
+    found = torch.linalg.solve(x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1]), x.T @ (y - y.mean(0))).float()
+    network.straight.weight.copy_(found[:WHITE].T)
+    network.linear.weight.copy_(found[WHITE:].T)
 
 
 def load(
@@ -108,15 +184,35 @@ def mirror_partner(names: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def mean_surface() -> tuple[np.ndarray, np.ndarray]:
+    """``places (S, 3)`` and ``depth (SEEN, SEEN)`` of :class:`Frontal`: the bundled head's mean face, by MediaPipe's points."""
+    model = load_model("makehuman")
+    points = model.embed(model.mean[None], model.landmarks478)[0].numpy().astype(np.float64)[:468] * [1, -1, 1]
+    points -= points[[33, 133, 362, 263]].mean(axis=0)
+    points = (points + points[_mirror_map()[:468]] * [-1, 1, 1]) / 2
+    scale = 4.31 / abs(points[33, 0])  # as wide as the crop's mean face
+    points *= scale
+    steps = (np.arange(SEEN) + 0.5 - SEEN / 2) / PER_CM
+    grid = np.stack(np.meshgrid(steps + CENTRE[0], steps + CENTRE[1]), -1).reshape(-1, 2)
+    smooth = RBFInterpolator(points[:, :2], points[:, 2], smoothing=0.5, neighbors=None)
+    depth = np.clip(smooth(grid), -7, 4).reshape(SEEN, SEEN)
+    return points[list(STEADY)], (depth + depth[:, ::-1]) / 2
+
+
 class Data:
     """Arrays as tensors, and batches of them."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], shared: dict[str, np.ndarray]) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], shared: dict[str, np.ndarray], front: Frontal) -> None:
         names, score_names = shared["names"].tolist(), shared["score_names"].tolist()
         left = [names.index(a) for a, _ in mirror_partner(names)]
         right = [names.index(b) for _, b in mirror_partner(names)]
         e = arrays["expression"]
-        self.crop = torch.from_numpy(arrays["crop"])
+        points = torch.from_numpy(arrays["points"])
+        seen = [
+            front(torch.from_numpy(grey_of(arrays["crop"][i : i + 500])), points[i : i + 500])
+            for i in range(0, len(e), 500)
+        ]
+        self.seen = torch.cat(seen).half()
         swap = [score_names.index(n) for n in mirrored_scores(dict.fromkeys(score_names, 0.0))]
         other = arrays["points"][:, _mirror_map()] * np.float32([-1, 1]) + np.float32([SIZE, 0])
         self.given = torch.from_numpy(
@@ -126,34 +222,28 @@ class Data:
         self.target = torch.from_numpy(np.stack([np.stack([mean, difference], 1), np.stack([mean, -difference], 1)]))
 
     def __len__(self) -> int:
-        return len(self.crop)
+        return len(self.seen)
 
-    def plain(self, rows: Tensor, flip: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, features and targets as they are, or mirrored."""
-        edge = (SIZE - SEEN) // 2
-        grey = self.crop[rows, edge : edge + SEEN, edge : edge + SEEN].float() @ torch.tensor([0.299, 0.587, 0.114])
-        return channels(grey.flip(2) if flip else grey), self.given[flip, rows], self.target[flip, rows]
+    def plain(self, rows: Tensor, flip: int) -> tuple[Tensor, Tensor]:
+        """Images and features as they are, or mirrored."""
+        grey = self.seen[rows].float()
+        return channels(grey.flip(2) if flip else grey), self.given[flip, rows]
 
     def varied(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """The same moved, turned, relit, covered, and mirrored half of the time."""
+        """Pictures moved, turned, relit and covered, then their mirror images; features of both; targets of the pictures."""
         n = len(rows)
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-        colour = torch.tensor([0.299, 0.587, 0.114]) * torch.exp(0.4 * torch.randn(n, 3, generator=generator))
-        grey = (self.crop[rows].float() * (colour / colour.sum(1, keepdim=True))[:, None, None]).sum(-1)
-        flip = torch.rand(n, generator=generator) < 0.5
-        angle, scale = uniform(-0.07, 0.07), uniform(0.95, 1.05) * SEEN / SIZE
-        shift = uniform(-0.06, 0.06, 2)
-        sign = torch.where(flip, -1.0, 1.0)
+        angle, scale = uniform(-0.015, 0.015), uniform(0.97, 1.03)
+        shift, skew = uniform(-0.035, 0.035, 2), uniform(-0.02, 0.02)
         theta = torch.stack([
-            torch.stack([sign * scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], -1),
-            torch.stack([sign * scale * angle.sin(), scale * angle.cos(), shift[:, 1]], -1),
+            torch.stack([scale * angle.cos(), skew - scale * angle.sin(), shift[:, 0]], -1),
+            torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], -1),
         ], 1)  # fmt: skip
-        x = grid_sample(
-            grey[:, None], affine_grid(theta, [n, 1, SEEN, SEEN], align_corners=False), align_corners=False
-        )[:, 0]
+        grid = affine_grid(theta, [n, 1, SEEN, SEEN], align_corners=False)
+        x = grid_sample(self.seen[rows, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
         fields = torch.nn.functional.interpolate(
             torch.randn(n, 1, 4, 4, generator=generator), size=(SEEN, SEEN), mode="bicubic", align_corners=False
         )[:, 0]
@@ -178,33 +268,46 @@ class Data:
         )[:, None]
         covered = inside & (torch.rand(n, generator=generator) < 0.25)[:, None, None]
         x = torch.where(covered, uniform(0, 255)[:, None, None], x)
-        which = flip.long()
-        given = self.given[which, rows]
+        seen = channels(x)
+        given = self.given[:, rows]
         given = given + 0.02 * torch.randn(given.shape, generator=generator)
-        return channels(x), given, self.target[which, rows]
+        return torch.cat([seen, seen.flip(3)]), given.flatten(0, 1), self.target[0, rows]
+
+
+def averaged(out: Tensor) -> Tensor:
+    """``(B, 6, P)`` of outputs of pictures and then their mirror images ``(2B, 6, P)``: the mean, sides exchanged."""
+    here, there = out.float().chunk(2)
+    joined = (here + there * SIGN) / 2
+    sigma = ((2 * here[:, 2:4].clamp(-5, 1)).exp() + (2 * there[:, 2:4].clamp(-5, 1)).exp()).div(2).log() / 2
+    return torch.cat([joined[:, :2], sigma, joined[:, 4:]], dim=1)
 
 
 def loss_of(out: Tensor, target: Tensor) -> Tensor:
     """β-weighted Gaussian likelihood of means and differences, and squares for the head that sees points alone."""
-    log_sigma = out[:, 2:4].clamp(-5, 1)
+    log_sigma = out[:, 2:4]
     error = out[:, :2] - target
     nll = 0.5 * (error / log_sigma.exp()) ** 2 + log_sigma
-    whole = (nll * log_sigma.detach().exp()).mean()
+    whole = (nll * log_sigma.detach().exp() * torch.tensor([0.6, 1.4])[:, None]).mean()
     return whole + 2.0 * ((out[:, 4:] - target) ** 2).mean()
 
 
 def train(
     data: Data, epochs: int, rate: float, check: Data, state: Path, minutes: float
-) -> tuple[Network, Tensor, Tensor] | None:
-    """The trained network, and the mean and spread of its features; None when the minutes were over before. ``state`` goes on."""
+) -> tuple[Network, White] | None:
+    """The trained network and how its inputs are whitened; None when the minutes were over before. ``state`` goes on."""
     end = time.monotonic() + 60 * minutes
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    mean, spread = data.given.mean((0, 1)), data.given.std((0, 1)).clamp(min=0.02)
-    network = Network(data.given.shape[-1], data.target.shape[-1]).to(memory_format=torch.channels_last)
+    white = White.of(data)
+    network = Network(data.target.shape[-1]).to(memory_format=torch.channels_last)
+    begin_linear(network, data, white)
+    print(f"linear: differences r {validated(network, check, white):.3f}", flush=True)
     steps = max(1, len(data) // BATCH)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, epochs * steps, pct_start=0.15)
+    careful = [network.straight.weight, network.linear.weight]  # which begin where they are good already
+    others = [p for p in network.parameters() if all(p is not c for c in careful)]
+    optimiser = torch.optim.AdamW([{"params": others}, {"params": careful}], weight_decay=0.02)
+    rates = [rate, rate / 20]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, epochs * steps, pct_start=0.15)
     done = 0
     if state.is_file():
         kept = torch.load(state, weights_only=True)
@@ -221,8 +324,8 @@ def train(
         for i in range(steps):
             images, given, target = data.varied(order[i * BATCH : (i + 1) * BATCH], generator)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                out = network(images.contiguous(memory_format=torch.channels_last), (given - mean) / spread)
-            loss = loss_of(out.float(), target)
+                out = network(images.contiguous(memory_format=torch.channels_last), *white(images, given))
+            loss = loss_of(averaged(out), target)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -235,28 +338,26 @@ def train(
             "schedule": schedule.state_dict(), "generator": generator.get_state(),
         }, state)  # fmt: skip
         if epoch % 4 == 3 or epoch == epochs - 1:
-            out = both_ways(network, check, mean, spread)
-            line += f"; kept out: differences r {correlation(out[:, 1], check.target[0, :, 1]).nanmean():.3f} (mean of shapes)"
+            line += f"; kept out: differences r {validated(network, check, white):.3f}"
         print(line, flush=True)
-    return network.eval(), mean, spread
+    return network.eval(), white
 
 
 @torch.no_grad()
-def both_ways(network: Network, data: Data, mean: Tensor, spread: Tensor) -> Tensor:
-    """``(N, 6, P)``: outputs averaged over picture and mirror image; log standard deviations as the root of the mean square."""
+def both_ways(network: Network, data: Data, white: White) -> Tensor:
+    """``(N, 6, P)``: outputs averaged over picture and mirror image."""
     network.eval()
-    sign = torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
     found = []
-    for rows in torch.arange(len(data)).split(256):
-        two = []
-        for flip in (0, 1):
-            images, given, _ = data.plain(rows, flip)
-            out = network(images, (given - mean) / spread)
-            two.append(out * sign if flip else out)
-        joined = (two[0] + two[1]) / 2
-        joined[:, 2:4] = torch.stack([(2 * t[:, 2:4].clamp(-5, 1)).exp() for t in two]).mean(0).log() / 2
-        found.append(joined)
+    for rows in torch.arange(len(data)).split(128):
+        images, given = (torch.cat(x) for x in zip(*(data.plain(rows, flip) for flip in (0, 1)), strict=True))
+        found.append(averaged(network(images, *white(images, given))))
     return torch.cat(found)
+
+
+def validated(network: Network, check: Data, white: White) -> float:
+    """Mean over the shapes of the correlation of found and true differences."""
+    out = both_ways(network, check, white)
+    return float(correlation(out[:, 1], check.target[0, :, 1]).nanmean())
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -273,16 +374,21 @@ def calibrated(out: Tensor, target: Tensor) -> np.ndarray:
     return torch.cat([factor, apart]).numpy()
 
 
-def folded(network: Network) -> dict[str, np.ndarray]:
-    """The weights for inference, batch normalisation folded into the convolutions."""
+def folded(network: Network, white: White) -> dict[str, np.ndarray]:
+    """The weights for inference, batch normalisation and whitening folded in."""
     out = {}
     for i, (conv, norm) in enumerate(zip(network.convs, network.norms, strict=True)):
         gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         out[f"conv{i}.w"] = conv.weight * gain[:, None, None, None]
         out[f"conv{i}.b"] = norm.bias - norm.running_mean * gain
-    for name in ("image", "points", "joined", "out", "alone", "alone_out"):
+    for name in ("image", "joined", "out", "alone", "alone_out"):
         layer = getattr(network, name)
         out[f"{name}.w"], out[f"{name}.b"] = layer.weight, layer.bias
+    out["points.w"], out["points.b"] = network.points.weight, network.points.bias
+    out["straight.w"], out["white"] = network.straight.weight, white.points
+    both = torch.block_diag(white.even, white.odd).T
+    out["sketch.w"], out["sketch.b"] = network.sketch.weight @ both, network.sketch.bias
+    out["linear.w"] = network.linear.weight @ both
     return {k: v.detach().contiguous().numpy().astype(np.float16) for k, v in out.items()}
 
 
@@ -292,7 +398,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["ict", "makehuman"])
     parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="train for so long; the same command goes on"
     )
@@ -300,14 +406,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     training, kept, shared = load(args.folder, args.models, 0.1)
-    data, check = Data(training, shared), Data(kept, shared)
+    places, depth = mean_surface()
+    front = Frontal(places, depth)
+    data, check = Data(training, shared, front), Data(kept, shared, front)
     print(f"{len(data)} renders to train on, {len(check)} kept out", flush=True)
     trained = train(data, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes)
     if trained is None:
         print("not finished: run the same command again")
         return
-    network, mean, spread = trained
-    out = both_ways(network, check, mean, spread)
+    network, white = trained
+    out = both_ways(network, check, white)
     target = check.target[0]
     pairs = mirror_partner(shared["names"].tolist())
     for (left, _), r, e, s in zip(
@@ -319,7 +427,7 @@ def main() -> None:
     ):
         print(f"  {left}: difference r {r:.3f}, error {e:.3f}, true {s:.3f}")
     arrays = {
-        **folded(network), "mean": mean.numpy(), "spread": spread.numpy(), "calibration": calibrated(out, target),
+        **folded(network, white), "mean": white.mean.numpy(), "halves_mean": white.pixel_mean.numpy(), "places": places.astype(np.float32), "depth": depth.astype(np.float16), "calibration": calibrated(out, target),
         "strides": np.array([s for *_, s in LAYERS]), "score_names": shared["score_names"],
         "left": np.array([a for a, _ in pairs]), "right": np.array([b for _, b in pairs]),
         "trained_on": np.array(f"{len(data)} renders of {', '.join(args.models)}"),
@@ -328,9 +436,9 @@ def main() -> None:
     with writing(args.out) as aside, open(aside, "wb") as f:
         np.savez_compressed(f, **arrays)
     written = Readout(args.out)
-    images, given, _ = check.plain(torch.arange(16), 0)
+    images, given = check.plain(torch.arange(16), 0)
     with torch.no_grad():
-        wanted = network(images, (given - mean) / spread)
+        wanted = network(images, *white(images, given))
     off = float((written.outputs(images, given) - wanted)[:, :2].abs().max())
     if not off < 0.02:
         raise SystemExit(f"the written weights give other answers than the network that was trained: {off:.3f} off")

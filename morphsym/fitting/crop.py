@@ -3,6 +3,10 @@
 A similarity (turn, scale, shift; no reflection) takes anchors that an expression hardly moves, the corners of the eyes, the
 bridge and the base of the nose, to their places on a mean face. The anchors' places are symmetric, and so are the
 windows that pixels are averaged over: the crop of the mirror image is the mirror image of the crop.
+
+The crop of a turned head is then made frontal (:class:`Frontal`): a mean face's surface is laid over it with the affine camera
+that takes places which an expression hardly moves to their points, and looked at from the front. What is left of differences
+between left and right is the face's own, not the pose's.
 """
 
 from __future__ import annotations
@@ -72,3 +76,35 @@ def crop(pixels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     fine = grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)[0]
     coarse = fine.reshape(3, SIZE, 2, SIZE, 2).mean(dim=(2, 4))
     return (coarse + 0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+STEADY = (
+    33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 129, 358,
+    10, 151, 109, 338, 67, 297, 127, 356, 234, 454, 93, 323, 162, 389, 21, 251,
+)  # fmt: skip
+"""MediaPipe's points that tell the pose: eye corners, nose, upper forehead, temples and sides; closed under mirroring."""
+
+SEEN = 88
+"""Side of the frontal picture, pixels; as many a cm as the crop, about the same centre."""
+
+
+class Frontal:
+    """The mean face's surface: ``places (S, 3)`` of :data:`STEADY` and ``depth (SEEN, SEEN)`` of the frontal picture's pixels.
+
+    cm; x to the right of the picture, y down, z towards the camera, from the middle of the eye corners. Both symmetric.
+    """
+
+    def __init__(self, places: np.ndarray, depth: np.ndarray) -> None:
+        steps = (np.arange(SEEN) + 0.5 - SEEN / 2) / PER_CM
+        x, y = np.meshgrid(steps + CENTRE[0], steps + CENTRE[1])
+        surface = np.stack([x, y, depth, np.ones_like(x)], -1).reshape(-1, 4)
+        known = np.concatenate([places, np.ones((len(places), 1))], axis=1)
+        self.weights = torch.from_numpy(surface @ np.linalg.pinv(known)).float()  # (SEEN², S): of the points, by pixel
+
+    def __call__(self, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """``images (B, SIZE, SIZE)`` of any values and their ``points (B, 478, 2)`` to frontal pictures ``(B, SEEN, SEEN)``."""
+        where = torch.einsum("ps,bsc->bpc", self.weights, points[:, list(STEADY)].float()) / SIZE * 2 - 1
+        seen = grid_sample(
+            images[:, None].float(), where.reshape(-1, SEEN, SEEN, 2), padding_mode="border", align_corners=False
+        )
+        return seen[:, 0]

@@ -33,9 +33,6 @@ from .detectors.mediapipe import _mirror_map, mirrored_scores
 
 ASSET = "readout/expression.npz"
 
-SEEN = 88
-"""Side of the middle of the crop that the network sees, pixels."""
-
 LOCAL = 17
 """Side of the window over which the second channel is normalised, pixels."""
 
@@ -68,12 +65,21 @@ class Reading:
 
 
 def channels(grey: Tensor) -> Tensor:
-    """``grey (B, H, W)`` to what the network sees, ``(B, 2, H, W)``: contrast over the whole crop, and over a window."""
+    """Frontal pictures ``grey (B, H, W)`` as the network sees them, ``(B, 2, H, W)``: contrast over all, and over a window."""
     x = grey[:, None]
     x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 4.0)
     mean = _window_mean(x)
     spread = (_window_mean(x * x) - mean * mean).clamp(min=0).sqrt()
     return torch.cat([x, (x - mean) / (spread + 0.15)], dim=1)
+
+
+def halves(images: Tensor) -> Tensor:
+    """``(B, 2, H, W)`` of :func:`channels` to ``(B, H W / 4)``: the second at half the size, the mean of its left and right half
+    (one of them mirrored), then half their difference: what a linear map of the pixels can tell about means and differences."""
+    small = avg_pool2d(images[:, 1:], 2)[:, 0]
+    other = small.flip(2)
+    half = small.shape[2] // 2
+    return torch.cat([((small + s * other) / 2)[:, :, :half].flatten(1) for s in (1, -1)], dim=1)
 
 
 def _window_mean(x: Tensor) -> Tensor:
@@ -98,6 +104,7 @@ class Readout:
                 arrays = {k: z[k] for k in z.files}
             self.left, self.right = tuple(arrays["left"].tolist()), tuple(arrays["right"].tolist())
             self.score_names = tuple(arrays["score_names"].tolist())
+            self._front = crops.Frontal(arrays["places"].astype(np.float64), arrays["depth"].astype(np.float64))
             self._strides = [int(s) for s in arrays["strides"]]
             self._w = {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if v.dtype.kind == "f"}
             if self._w["calibration"].shape != (4, len(self.left)) or len(self.left) != len(self.right):
@@ -111,7 +118,7 @@ class Readout:
     def outputs(self, images: Tensor, given: Tensor) -> Tensor:
         """``(B, 6, P)``: mean, difference, log of their standard deviations, and both as the points alone tell them.
 
-        ``images (B, 2, SEEN, SEEN)`` of :func:`channels`, ``given (B, F)`` of :func:`features`.
+        ``images (B, 2, H, W)`` of :func:`channels`, ``given (B, F)`` of :func:`features`.
         """
         w = self._w
         x = images
@@ -119,11 +126,16 @@ class Readout:
             kernel = w[f"conv{i}.w"]
             x = relu(conv2d(x, kernel, w[f"conv{i}.b"], stride, kernel.shape[-1] // 2))
         seen = relu(linear(x.flatten(1), w["image.w"], w["image.b"]))
-        known = relu(linear((given - w["mean"]) / w["spread"], w["points.w"], w["points.b"]))
-        joined = relu(linear(torch.cat([seen, known], 1), w["joined.w"], w["joined.b"]))
+        white = (given - w["mean"]) @ w["white"]
+        known = relu(linear(white, w["points.w"], w["points.b"]))
+        plain = halves(images) - w["halves_mean"]
+        sketched = relu(linear(plain, w["sketch.w"], w["sketch.b"]))
+        joined = relu(linear(torch.cat([seen, known, sketched], 1), w["joined.w"], w["joined.b"]))
         whole = linear(joined, w["out.w"], w["out.b"]).unflatten(1, (4, -1))
-        alone = relu(linear(known, w["alone.w"], w["alone.b"]))
-        return torch.cat([whole, linear(alone, w["alone_out.w"], w["alone_out.b"]).unflatten(1, (2, -1))], dim=1)
+        whole[:, :2] += linear(white, w["straight.w"]).unflatten(1, (2, -1))
+        whole[:, :2] += linear(plain, w["linear.w"]).unflatten(1, (2, -1))
+        alone = linear(relu(linear(known, w["alone.w"], w["alone.b"])), w["alone_out.w"], w["alone_out.b"])
+        return torch.cat([whole[:, :2], whole[:, 2:].clamp(-5, 1), alone.unflatten(1, (2, -1))], dim=1)
 
     def read(self, pixels: np.ndarray, detection: Detection) -> Reading | None:
         """The reading of a face in ``pixels (H, W, 3)`` uint8; None where MediaPipe's points or scores are not there."""
@@ -135,9 +147,8 @@ class Readout:
 
     def read_crop(self, crop: np.ndarray, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
         """The same of a crop ``(112, 112, 3)`` uint8 and points ``(478, 2)`` in its pixels."""
-        grey, edge = grey_of(crop), (crops.SIZE - SEEN) // 2
-        grey = grey[edge : edge + SEEN, edge : edge + SEEN]
-        images = channels(torch.from_numpy(np.stack([grey, grey[:, ::-1]])))
+        front = self._front(torch.from_numpy(grey_of(crop))[None], torch.from_numpy(points)[None])
+        images = channels(torch.cat([front, front.flip(2)]))
         other = points[_mirror_map()] * (-1, 1) + (crops.SIZE, 0)
         given = features(
             np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])
