@@ -29,6 +29,7 @@ from morphsym.experiment.atomic import writing
 from morphsym.faces import load_model
 from morphsym.fitting.crop import CENTRE, PER_CM, SEEN, SIZE, STEADY, Frontal
 from morphsym.fitting.detectors.mediapipe import _mirror_map, mirrored_scores
+from morphsym.fitting.priors import identity_lengths
 from morphsym.fitting.readout import Readout, channels, features, grey_of, halves
 
 LAYERS = ((2, 24, 5, 2), (24, 40, 3, 2), (40, 40, 3, 1), (40, 72, 3, 2), (72, 72, 3, 1), (72, 96, 3, 2), (96, 24, 1, 1))
@@ -39,6 +40,17 @@ WHITE = 160
 
 PIXELS = 200
 """Principal components of the mean and of the difference of the picture's halves."""
+
+EVEN = 100
+"""Principal components of points and of pixels that the identity is read from."""
+
+RIDGE_IDENTITY = 0.1
+
+SOURCES = {
+    "ict": str(Path(__file__).resolve().parents[2] / "shared/data/face_models/ict_facekit.npz"),
+    "makehuman": "makehuman",
+}
+"""The models' files."""
 
 RIDGE = 0.02
 """Of the linear maps that training starts from, by the number of samples; what is whitened has variance 1."""
@@ -274,6 +286,59 @@ class Data:
         return torch.cat([seen, seen.flip(3)]), given.flatten(0, 1), self.target[0, rows]
 
 
+def identity_maps(
+    folder: Path, models: list[str], data: Data, check: Data, white: White, kept_out: float
+) -> dict[str, np.ndarray]:
+    """Ridge regression of each model's identity on the mean of picture and mirror image; deviations on what was kept out."""
+    points_mean, points = components(data.given.mean(0), EVEN)
+    pixels = white.even[:, -EVEN:]
+    out = {
+        "identity.points_mean": points_mean.numpy(),
+        "identity.points": points.half().numpy(),
+        "identity.pixels": pixels.half().numpy(),
+    }
+
+    def seen(part: Data, rows: Tensor) -> Tensor:
+        found = []
+        for some in rows.split(500):
+            even = (halves(part.plain(some, 0)[0]) - white.pixel_mean)[:, : len(pixels)]
+            found.append(torch.cat([(part.given[:, some].mean(0) - points_mean) @ points, even @ pixels], 1))
+        return torch.cat(found).double()
+
+    first = {id(data): 0, id(check): 0}
+    for name in models:
+        paths = sorted(folder.glob(f"{name}_*.npz"))
+        last = max(1, round(kept_out * len(paths)))
+        parts = []
+        for part, some in ((data, paths[:-last]), (check, paths[-last:])):
+            truth = np.concatenate([np.load(p, allow_pickle=False)["identity"] for p in some])
+            rows = torch.arange(first[id(part)], first[id(part)] + len(truth))
+            first[id(part)] += len(truth)
+            parts.append((seen(part, rows), torch.from_numpy(truth).double()))
+        (x, y), (xk, yk) = parts
+        mean = y.mean(0)
+        w = torch.linalg.solve(x.T @ x + RIDGE_IDENTITY * len(x) * torch.eye(x.shape[1]), x.T @ (y - mean))
+        sigma = (xk @ w + mean - yk).square().mean(0).sqrt()
+        print(
+            f"identity of {name}: {1 - float((sigma**2).sum() / (yk - mean).square().mean(0).sum()):.2f} of the variance",
+            flush=True,
+        )
+        found = {"w": w.float().half(), "b": mean.float(), "sigma": sigma.float()}
+        out |= {f"identity.{name}.{k}": v.numpy() for k, v in found.items()}
+        out[f"identity.{name}.lengths"] = identity_lengths(load_model(SOURCES[name])).astype(np.float32)
+    return out
+
+
+def eight_bits(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The maps of pixels, which are most of the weights, in eight bits with a scale a row; the others as they are."""
+    out = dict(arrays)
+    for k in ("sketch.w", "linear.w", "image.w"):
+        scale = np.abs(arrays[k].astype(np.float32)).max(axis=1) / 127
+        out[k] = np.round(arrays[k].astype(np.float32) / scale[:, None]).astype(np.int8)
+        out[f"{k}.scale"] = scale.astype(np.float32)
+    return out
+
+
 def averaged(out: Tensor) -> Tensor:
     """``(B, 6, P)`` of outputs of pictures and then their mirror images ``(2B, 6, P)``: the mean, sides exchanged."""
     here, there = out.float().chunk(2)
@@ -427,7 +492,9 @@ def main() -> None:
     ):
         print(f"  {left}: difference r {r:.3f}, error {e:.3f}, true {s:.3f}")
     arrays = {
-        **folded(network, white), "mean": white.mean.numpy(), "halves_mean": white.pixel_mean.numpy(), "places": places.astype(np.float32), "depth": depth.astype(np.float16), "calibration": calibrated(out, target),
+        **eight_bits(folded(network, white)), **identity_maps(args.folder, args.models, data, check, white, 0.1),
+        "models": np.array(args.models), "mean": white.mean.numpy(), "halves_mean": white.pixel_mean.numpy(),
+        "places": places.astype(np.float32), "depth": depth.astype(np.float16), "calibration": calibrated(out, target),
         "strides": np.array([s for *_, s in LAYERS]), "score_names": shared["score_names"],
         "left": np.array([a for a, _ in pairs]), "right": np.array([b for _, b in pairs]),
         "trained_on": np.array(f"{len(data)} renders of {', '.join(args.models)}"),

@@ -4,10 +4,11 @@ Unknowns of a face, ``P = Kr + Kd + 7`` of them: identity along the directions t
 variables, a rotation increment ``ω`` (``R ← exp(ω) R``), the position as ``(t_x/t_z, t_y/t_z, log t_z)`` and ``log f``. The
 energy, up to a constant, is::
 
-    Σ_i ρ(|r_i|² / σ_i²) + |identity|² + (e − ē)ᵀ Λ (e − ē) + (log f − log f₀)²/σ_f² + (log t_z − log d₀)²/σ_d²
+    Σ_i ρ(|r_i|² / σ_i²) + |i − ī|²_Γ + (e − ē)ᵀ Λ (e − ē) + (log f − log f₀)²/σ_f² + (log t_z − log d₀)²/σ_d²
 
-with ``r_i`` the reprojection error of landmark i in cm at the face and ``ρ(s) = s / (1 + s/k²)`` the Geman–McClure function
-(iteratively reweighted). Everything is linear algebra over the batch.
+with the identity's mean ``ī`` 0 and precision ``Γ`` 1 where the face was not read, ``r_i`` the reprojection error of landmark
+i in cm at the face and ``ρ(s) = s / (1 + s/k²)`` the Geman–McClure function (iteratively reweighted). Everything is linear
+algebra over the batch.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Problem:
     prior: ExpressionPrior
     slide: bool = True  # contour landmarks follow the visible silhouette
     identity: Tensor | None = None  # (B, Kr) known identity: it is held
+    identity_mean: Tensor | None = None  # (B, Kr) of its prior; None: 0
+    identity_precision: Tensor | None = None  # (B, Kr, Kr) of its prior; None: 1
     variables: Tensor | None = None  # (B, Kd) known expression: it is held
 
 
@@ -88,6 +91,19 @@ class Data:
     mean: Tensor  # (B, Kd)
     precision: Tensor  # (B, Kd, Kd)
     slide: bool
+    identity_mean: Tensor | None = None  # (B, Kr)
+    identity_precision: Tensor | None = None  # (B, Kr, Kr)
+
+    def identity_pull(self, identity: Tensor) -> Tensor:
+        """Half the gradient ``(B, Kr)`` of the identity's prior."""
+        if self.identity_mean is None or self.identity_precision is None:
+            return identity
+        return (self.identity_precision @ (identity - self.identity_mean)[..., None])[..., 0]
+
+    def identity_energy(self, identity: Tensor) -> Tensor:
+        """``(B,)``."""
+        off = identity if self.identity_mean is None else identity - self.identity_mean
+        return (off * self.identity_pull(identity)).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +151,8 @@ def prepare(basis: JoinedBasis, problem: Problem) -> tuple[State, Tensor, Data]:
         mean=problem.prior.mean,
         precision=problem.prior.precision,
         slide=problem.slide,
+        identity_mean=problem.identity_mean,
+        identity_precision=problem.identity_precision,
     )
     return start, scale, data
 
@@ -162,7 +180,8 @@ def _initial(basis: JoinedBasis, problem: Problem, principal: Tensor) -> tuple[S
     log_f = (precision * log_focal + d * (scale * DISTANCE_CM).log()) / (precision + d)
     f = log_f.exp()
     camera = torch.stack([offset[:, 0] / f, offset[:, 1] / f, log_f - scale.log(), log_f - scale.log()], dim=-1)
-    identity = basis.mean.new_zeros(batch, kr) if problem.identity is None else problem.identity.clone()
+    start = problem.identity_mean if problem.identity is None else problem.identity
+    identity = basis.mean.new_zeros(batch, kr) if start is None else start.clone()
     variables = problem.prior.mean if problem.variables is None else problem.variables
     return State(identity, variables.clone(), R, camera), scale
 
@@ -221,7 +240,7 @@ def energy(data: Data, image: Tensor, state: State) -> Tensor:
     squared = ((image - data.target) ** 2).sum(-1) * data.inverse_sigma**2
     robust = (squared / (1.0 + squared / ROBUST**2)).sum(-1)
     e = state.variables - data.mean
-    shape = (state.identity**2).sum(-1) + (e * (data.precision @ e[..., None])[..., 0]).sum(-1)
+    shape = data.identity_energy(state.identity) + (e * (data.precision @ e[..., None])[..., 0]).sum(-1)
     return robust + shape + _camera_energy(data, state)
 
 
@@ -294,9 +313,12 @@ def equations(
     hessian[:, -1, -1] += data.focal_precision
     if not pose_only:
         kr, kd = basis.identities, state.variables.shape[-1]
-        gradient[:, :kr] += state.identity
+        gradient[:, :kr] += data.identity_pull(state.identity)
         gradient[:, kr : kr + kd] += (data.precision @ (state.variables - data.mean)[..., None])[..., 0]
-        hessian.diagonal(dim1=1, dim2=2)[:, :kr] += 1.0
+        if data.identity_precision is None:
+            hessian.diagonal(dim1=1, dim2=2)[:, :kr] += 1.0
+        else:
+            hessian[:, :kr, :kr] += data.identity_precision
         hessian[:, kr : kr + kd, kr : kr + kd] += data.precision
     return gradient, hessian
 

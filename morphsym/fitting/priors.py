@@ -21,6 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ..faces import MorphableModel
     from ..types import SidedBasis
+    from .basis import LandmarkBasis
     from .readout import Reading
 
 TIED_NERVES = ("jaw", "tongue")
@@ -150,6 +151,41 @@ def expression_prior(
         precision[b] = (tie.T @ own @ tie) / np.sqrt(np.outer(count, count))
     f = torch.from_numpy
     return ExpressionPrior(f(tie), f(low), f(high), f(mean), f(precision))
+
+
+def identity_prior(
+    model: MorphableModel, basis: LandmarkBasis, readings: Sequence[Reading | None]
+) -> tuple[Tensor, Tensor, np.ndarray] | None:
+    """Mean ``(B, Kr)`` and precision ``(B, Kr, Kr)`` of the identity along ``basis``'s directions, and the rest ``(B, Ki)``.
+
+    Where a face was read in this model's coefficients; else ``N(0, 1)``. The rest is what the reading says of directions that
+    the landmarks do not see. None where no face was read, or the readout knows another model by this name.
+    """
+    known = [None if r is None else r.identity.get(model.name) for r in readings]
+    given = next((r for r in known if r is not None), None)
+    if given is None or not _same_identity(model, given.lengths):
+        return None
+    turn = basis.to_identity.cpu().numpy()
+    read = np.array([r is not None for r in known])
+    means = np.stack([np.zeros(len(turn)) if r is None else r.mean.astype(np.float64) for r in known])
+    inside = np.linalg.inv((turn.T * given.sigma.astype(np.float64) ** 2) @ turn)
+    precision = np.where(read[:, None, None], inside, np.eye(turn.shape[1]))
+    along = means @ turn
+    return torch.from_numpy(along), torch.from_numpy(precision), means - along @ turn.T
+
+
+def identity_lengths(model: MorphableModel) -> np.ndarray:
+    """What each identity coefficient moves the 68 landmarks by: root mean square, ``(Ki,)`` cm. Cached on the model."""
+    cache: dict[str, np.ndarray] = vars(model).setdefault("_identity_lengths", {})
+    if "rms" not in cache:
+        moved = model.embed(model.identity_basis, model.landmarks68).double()
+        cache["rms"] = moved.square().sum(-1).mean(-1).sqrt().cpu().numpy()
+    return cache["rms"]
+
+
+def _same_identity(model: MorphableModel, lengths: np.ndarray) -> bool:
+    own = identity_lengths(model)
+    return own.shape == lengths.shape and bool(np.allclose(own, lengths, rtol=0.02, atol=1e-3))
 
 
 def _take_in(reading: Reading, sided: SidedBasis, values: np.ndarray, precision: np.ndarray) -> np.ndarray:

@@ -16,9 +16,10 @@ landmarks decide.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -41,6 +42,17 @@ DOUBT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
+class IdentityReading:
+    """The identity of a face in one model's coefficients."""
+
+    mean: np.ndarray  # (Ki,)
+    sigma: np.ndarray  # (Ki,) standard deviation on renders that were not trained on
+    lengths: (
+        np.ndarray
+    )  # (Ki,) cm: what every coefficient moves landmarks by, so that another file's identity is not mistaken
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What was read off one face; P pairs of shapes. The difference is left minus right."""
 
@@ -51,12 +63,11 @@ class Reading:
     mean_sigma: np.ndarray  # (P,) standard deviations
     difference_sigma: np.ndarray  # (P,)
     doubt: float  # share of the P differences and means that the landmarks contradict
+    identity: Mapping[str, IdentityReading] = field(default_factory=dict)  # by the model's name
 
     def mirrored(self) -> Reading:
         """The reading of the mirror image."""
-        return Reading(
-            self.left, self.right, self.mean, -self.difference, self.mean_sigma, self.difference_sigma, self.doubt
-        )
+        return replace(self, difference=-self.difference)
 
     def values(self) -> dict[str, float]:
         """The coefficients by name."""
@@ -107,9 +118,14 @@ class Readout:
             self._front = crops.Frontal(arrays["places"].astype(np.float64), arrays["depth"].astype(np.float64))
             self._strides = [int(s) for s in arrays["strides"]]
             self._w = {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if v.dtype.kind == "f"}
+            for k in [
+                k.removesuffix(".scale") for k in arrays if k.endswith(".scale")
+            ]:  # kept in eight bits, row by row
+                self._w[k] = torch.from_numpy(arrays[k].astype(np.float32)) * self._w.pop(f"{k}.scale")[:, None]
+            self._models = tuple(arrays["models"].tolist())
             if self._w["calibration"].shape != (4, len(self.left)) or len(self.left) != len(self.right):
                 raise ValueError("its shapes do not fit together")
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, BadZipFile) as e:
             raise ModelError(
                 f"the readout's weights {path} cannot be read ({e}); expected the file that tools/train_readout.py writes: "
                 "install morphsym again"
@@ -155,7 +171,23 @@ class Readout:
         )
         with torch.inference_mode():
             both = self.outputs(images, torch.from_numpy(given)).double().numpy()
-        return combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
+        found = combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
+        return replace(found, identity=self._identity(images, torch.from_numpy(given)))
+
+    def _identity(self, images: Tensor, given: Tensor) -> dict[str, IdentityReading]:
+        """What is linear in the mean of picture and mirror image, ``(2, 2, H, W)`` and ``(2, F)``."""
+        w = self._w
+        even = halves(images[:1])[0] - w["halves_mean"]
+        seen = torch.cat([
+            (given.mean(0) - w["identity.points_mean"]) @ w["identity.points"],
+            even[: len(even) // 2] @ w["identity.pixels"],
+        ])  # fmt: skip
+        found = {}
+        for name in self._models:
+            mean = seen @ w[f"identity.{name}.w"] + w[f"identity.{name}.b"]
+            sigma, lengths = w[f"identity.{name}.sigma"].numpy(), w[f"identity.{name}.lengths"].numpy()
+            found[name] = IdentityReading(mean.numpy(), sigma, lengths)
+        return found
 
     def _scores(self, scores: Mapping[str, float]) -> np.ndarray:
         return np.array([scores.get(n, 0.0) for n in self.score_names], dtype=np.float32)

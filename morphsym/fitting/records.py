@@ -24,9 +24,13 @@ OUTER_EYES = (36, 45)
 
 
 def records(
-    blanks: Sequence[FaceFit], model: MorphableModel, basis: LandmarkBasis, problem: Problem, solution: Solution
-) -> list[FaceFit]:
+    blanks: Sequence[FaceFit], model: MorphableModel, basis: LandmarkBasis, problem: Problem, solution: Solution,
+    unseen: np.ndarray | None = None,
+) -> list[FaceFit]:  # fmt: skip
+    """The records of ``solution``. ``unseen (B, Ki)``: identity in directions that the landmarks do not see."""
     identity = (solution.identity @ basis.to_identity.T).cpu().numpy()
+    if unseen is not None:
+        identity = identity + unseen
     expression = (solution.variables @ problem.prior.tie.T).cpu().numpy()
     error = (solution.projected - problem.pixels).norm(dim=-1).mean(dim=-1)
     eyes = (problem.pixels[:, OUTER_EYES[0]] - problem.pixels[:, OUTER_EYES[1]]).norm(dim=-1)

@@ -13,7 +13,7 @@ from ..types import FaceFit
 from .basis import LandmarkBasis, landmark_basis
 from .detectors import KINDS, Detection
 from .finding import Face
-from .priors import expression_prior
+from .priors import expression_prior, identity_prior
 from .quality import landmark_sigma
 from .readout import Reading
 from .records import records
@@ -55,6 +55,15 @@ def solve_all(
         problem_of(blank, [found[i] for i in part], model, kind, device, [faces[i].reading for i in part])
         for blank, part, kind in zip(blanks, parts, part_kinds, strict=True)
     ]
+    # One person's identity is told by all of the photos together.
+    told = [
+        None if same_person else identity_prior(model, b, [faces[i].reading for i in part])
+        for b, part in zip(part_bases, parts, strict=True)
+    ]
+    problems = [
+        p if t is None else replace(p, identity_mean=t[0].to(device), identity_precision=t[1].to(device))
+        for p, t in zip(problems, told, strict=True)
+    ]
     if same_person:
         solutions = solve_same_person(part_bases, problems) if parts else []
     else:
@@ -72,10 +81,13 @@ def solve_all(
             )  # fmt: skip
             for k, solution in zip(rows, smoothed, strict=True):
                 solutions[k] = solution
-    for part, blank, basis, problem, solution in zip(parts, blanks, part_bases, problems, solutions, strict=True):
+    for part, blank, basis, problem, solution, t in zip(
+        parts, blanks, part_bases, problems, solutions, told, strict=True
+    ):
+        unseen = None if t is None or refine else t[2]  # the refinement sees the whole face, and decides on it
         if refine:
             blank, solution = refined([faces[i] for i in part], model, basis, problem, solution, same_person)
-        results.update(zip(part, records(blank, model, basis, problem, solution), strict=True))
+        results.update(zip(part, records(blank, model, basis, problem, solution, unseen), strict=True))
     return [results[i] for i in range(len(faces))]
 
 

@@ -14,9 +14,11 @@ from PIL import Image
 from morphsym import resources
 from morphsym.errors import ModelError
 from morphsym.faces import MorphableModel, emotion_preset, sample_people
-from morphsym.fitting import Detection, crop, fit
-from morphsym.fitting.detectors.mediapipe import MediaPipeDetector, mirrored_detection
-from morphsym.fitting.priors import expression_prior
+from morphsym.fitting import Detection, crop, energy, fit
+from morphsym.fitting.basis import landmark_basis
+from morphsym.fitting.detectors.mediapipe import SUBSET_68, MediaPipeDetector, mirrored_detection
+from morphsym.fitting.energy import Problem
+from morphsym.fitting.priors import expression_prior, identity_prior
 from morphsym.fitting.readout import ASSET, Reading, Readout, bundled, combine
 from morphsym.intervention.edit import edit
 from morphsym.rendering import default_lights, portrait_camera, render
@@ -212,6 +214,54 @@ def test_a_model_without_these_shapes_keeps_its_prior(makehuman: MorphableModel)
     found, before = (expression_prior(makehuman, [{"mouthSmileLeft": 0.5}], readings=[r]) for r in (reading, None))
     np.testing.assert_array_equal(found.precision, before.precision)
     np.testing.assert_array_equal(found.mean, before.mean)
+
+
+def test_the_identity_starts_from_its_reading(seen: Any, makehuman: MorphableModel) -> None:
+    """Along what the landmarks see and beyond; a model whose identity is another one is left alone."""
+    pixels, detection, _ = seen[0]
+    reading = bundled().read(pixels, detection)
+    basis = landmark_basis(makehuman, True)
+    mean, precision, rest = identity_prior(makehuman, basis, [None, reading])
+    told = reading.identity["makehuman"].mean
+    np.testing.assert_allclose(mean[1].numpy() @ basis.to_identity.numpy().T + rest[1], told, atol=1e-5)
+    assert not mean[0].any()
+    assert not rest[0].any()
+    np.testing.assert_array_equal(precision[0], np.eye(len(precision[0])))
+    assert np.linalg.eigvalsh(precision[1].numpy()).min() > 0.5
+    other = {"makehuman": replace(reading.identity["makehuman"], lengths=reading.identity["makehuman"].lengths * 1.2)}
+    assert identity_prior(makehuman, basis, [replace(reading, identity=other)]) is None
+    assert identity_prior(makehuman, basis, [None]) is None
+
+
+def test_the_identitys_prior_has_the_right_gradient(makehuman: MorphableModel, sample: dict) -> None:
+    """Half the gradient of the energy by the identity, against differences."""
+    basis = landmark_basis(makehuman, True)
+    kr = basis.identity.shape[-1]
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(kr, kr))
+    problem = Problem(
+        pixels=torch.tensor(np.array(sample["landmarks_478"])[list(SUBSET_68), :2], dtype=torch.float64)[None],
+        sigma=torch.full((1, 68), 0.2, dtype=torch.float64),
+        size=torch.tensor([[512.0, 512.0]], dtype=torch.float64),
+        focal=torch.full((1,), torch.nan, dtype=torch.float64),
+        prior=expression_prior(makehuman, [None]),
+        slide=False,
+        identity_mean=torch.from_numpy(rng.normal(size=(1, kr))),
+        identity_precision=torch.from_numpy(a @ a.T / kr + np.eye(kr))[None],
+    )
+    joined = energy.join(basis, problem.prior)
+    state, _, data = energy.prepare(joined, problem)
+    state = replace(state, identity=state.identity + 0.3)
+    _, gradient, _ = energy.normal_equations(joined, data, state)
+    for k in (0, 3):
+        either = []
+        for h in (1e-5, -1e-5):
+            moved = state.identity.clone()
+            moved[0, k] += h
+            s = replace(state, identity=moved)
+            either.append(float(energy.energy(data, energy.project(joined, data, s)[0], s)[0]))
+        robustly = (either[0] - either[1]) / 2e-5 / 2
+        np.testing.assert_allclose(float(gradient[0, k]), robustly, rtol=1e-4, atol=1e-4)
 
 
 def test_the_fit_says_what_its_expression_came_from(seen: Any, makehuman: MorphableModel) -> None:
