@@ -33,6 +33,10 @@ REST_SIGMA = 0.3
 TIE_SIGMA = 0.15
 """Standard deviation of the left–right difference of a split shape that is not tied."""
 
+TRUST = 0.5
+"""The standard deviations of a reading are multiplied by this: it has looked at the landmarks, which count once more beside it.
+Of 1 and 0.5 the better on 192 renders with seeds of their own."""
+
 LEAST_SIGMA = 0.02
 """No reading of the pixels is trusted more closely than this."""
 
@@ -198,8 +202,8 @@ def _take_in(reading: Reading, sided: SidedBasis, values: np.ndarray, precision:
         left, right = (row[n] for n in names)
         values[left] = reading.mean[p] + reading.difference[p] / 2
         values[right] = reading.mean[p] - reading.difference[p] / 2
-        mean = 1 / max(float(reading.mean_sigma[p]), LEAST_SIGMA) ** 2
-        difference = 1 / max(float(reading.difference_sigma[p]), LEAST_SIGMA) ** 2
+        mean = 1 / max(TRUST * float(reading.mean_sigma[p]), LEAST_SIGMA) ** 2
+        difference = 1 / max(TRUST * float(reading.difference_sigma[p]), LEAST_SIGMA) ** 2
         precision[[left, right], [left, right]] = mean / 4 + difference
         precision[[left, right], [right, left]] = mean / 4 - difference
         read[[left, right]] = True
