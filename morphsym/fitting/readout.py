@@ -38,7 +38,13 @@ LOCAL = 17
 """Side of the window over which the second channel is normalised, pixels."""
 
 DOUBT = 2.0
-"""The two networks may differ by so many of their standard deviations on renders before the reading is doubted."""
+"""The two networks may differ by so many of their standard deviations on renders before a value is doubted."""
+
+USUAL_DOUBT = 0.06
+"""Share of the values that is doubted on renders; where more are, the face is not like those that were trained on."""
+
+DOUBTED_ALL = 10.0
+"""Then all standard deviations grow, by this times what the share is more (a share of 0.16: twice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +178,10 @@ class Readout:
         with torch.inference_mode():
             both = self.outputs(images, torch.from_numpy(given)).double().numpy()
         found = combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
-        return replace(found, identity=self._identity(images, torch.from_numpy(given)))
+        return replace(found, identity=self._identity(images, torch.from_numpy(given), strangeness(found.doubt)))
 
-    def _identity(self, images: Tensor, given: Tensor) -> dict[str, IdentityReading]:
-        """What is linear in the mean of picture and mirror image, ``(2, 2, H, W)`` and ``(2, F)``."""
+    def _identity(self, images: Tensor, given: Tensor, strange: float) -> dict[str, IdentityReading]:
+        """What is linear in the mean of picture and mirror image, ``(2, 2, H, W)`` and ``(2, F)``; ``strange``: factor of σ."""
         w = self._w
         even = halves(images[:1])[0] - w["halves_mean"]
         seen = torch.cat([
@@ -185,8 +191,8 @@ class Readout:
         found = {}
         for name in self._models:
             mean = seen @ w[f"identity.{name}.w"] + w[f"identity.{name}.b"]
-            sigma, lengths = w[f"identity.{name}.sigma"].numpy(), w[f"identity.{name}.lengths"].numpy()
-            found[name] = IdentityReading(mean.numpy(), sigma, lengths)
+            sigma = strange * w[f"identity.{name}.sigma"].numpy()
+            found[name] = IdentityReading(mean.numpy(), sigma, w[f"identity.{name}.lengths"].numpy())
         return found
 
     def _scores(self, scores: Mapping[str, float]) -> np.ndarray:
@@ -196,6 +202,11 @@ class Readout:
 def grey_of(crop: np.ndarray) -> np.ndarray:
     """``(…, 3)`` uint8 to grey levels (ITU-R BT.601), float32."""
     return crop.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def strangeness(share: float) -> float:
+    """What standard deviations are multiplied by where this share of the values is doubted."""
+    return 1 + DOUBTED_ALL * max(0.0, share - USUAL_DOUBT)
 
 
 def combine(both: np.ndarray, calibration: np.ndarray, left: Sequence[str], right: Sequence[str]) -> Reading:
@@ -210,7 +221,9 @@ def combine(both: np.ndarray, calibration: np.ndarray, left: Sequence[str], righ
     apart = np.abs(both[0] - there)[:2] / 2
     sigma = np.sqrt((np.exp(2 * both[0, 2:4]) + np.exp(2 * there[2:4])) / 2) * calibration[:2]
     doubt = np.abs(mean[4:] - mean[:2]) / calibration[2:] / DOUBT
+    share = float((doubt > 1).mean())
     sigma = np.sqrt(sigma**2 + np.maximum(apart - sigma, 0) ** 2) * np.maximum(1.0, doubt)
+    sigma *= strangeness(share)
     return Reading(tuple(left), tuple(right), mean[0], mean[1], sigma[0], sigma[1], float((doubt > 1).mean()))
 
 

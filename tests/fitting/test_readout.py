@@ -18,7 +18,7 @@ from morphsym.fitting import Detection, crop, energy, fit
 from morphsym.fitting.basis import landmark_basis
 from morphsym.fitting.detectors.mediapipe import SUBSET_68, MediaPipeDetector, mirrored_detection
 from morphsym.fitting.energy import Problem
-from morphsym.fitting.priors import expression_prior, identity_prior
+from morphsym.fitting.priors import TRUST, expression_prior, identity_prior
 from morphsym.fitting.readout import ASSET, Reading, Readout, bundled, combine
 from morphsym.intervention.edit import edit
 from morphsym.rendering import default_lights, portrait_camera, render
@@ -163,13 +163,16 @@ def test_the_side_is_right(seen: Any, makehuman: MorphableModel) -> None:
 
 
 def test_errors_are_as_large_as_they_are_said_to_be(seen: Any, makehuman: MorphableModel) -> None:
+    """Of the shapes whose sides differ; of those at rest they are smaller, as it should be on faces this easy."""
     z = []
     for pixels, detection, e in seen:
         found = bundled().read(pixels, detection)
         truth = true_difference(makehuman.sided.names, e, found)
-        z.append((found.difference - truth) / np.maximum(found.difference_sigma, 0.02))
+        moved = np.abs(truth) > 0.05
+        z.append(((found.difference - truth) / np.maximum(found.difference_sigma, 0.02))[moved])
     z = np.concatenate(z)
-    assert 0.3 < np.sqrt(np.mean(np.clip(z, -4, 4) ** 2)) < 1.6
+    assert len(z) > 50
+    assert 0.4 < np.sqrt(np.mean(z**2)) < 1.8
 
 
 def test_doubt_makes_the_reading_less_certain() -> None:
@@ -185,10 +188,11 @@ def test_doubt_makes_the_reading_less_certain() -> None:
     both[0, 5, 1], both[1, 5, 1] = 0.4, -0.4  # the points alone see a difference of 0.4
     both[0, 1, 2] = both[1, 1, 2] = 0.5  # picture and mirror image both say 'left'
     found = combine(both, calibration, names, names)
-    np.testing.assert_allclose(found.difference_sigma[:2], [0.1, 0.4])
+    assert found.doubt == pytest.approx(1 / 6)
+    strange = 1 + 10 * (1 / 6 - 0.06)  # where more than usual is doubted, all of it grows
+    np.testing.assert_allclose(found.difference_sigma[:2], [0.1 * strange, 0.4 * strange])
     assert found.difference[2] == 0
-    assert found.difference_sigma[2] > 0.4
-    assert found.doubt > 0
+    assert found.difference_sigma[2] > 0.4 * strange
 
 
 # -- the prior and the fit -------------------------------------------------------------------------------------------------
@@ -201,8 +205,9 @@ def test_the_prior_has_the_readings_means_and_deviations(makehuman: MorphableMod
     np.testing.assert_allclose(prior.mean[0, [left, right]], [0.5, 0.3])
     cov = np.linalg.inv(prior.precision[0].numpy())
     block = cov[np.ix_([left, right], [left, right])]
-    np.testing.assert_allclose([1, -1] @ block @ [1, -1], 0.01)
-    np.testing.assert_allclose([0.5, 0.5] @ block @ [0.5, 0.5], 0.01)
+    variance = (TRUST * 0.1) ** 2
+    np.testing.assert_allclose([1, -1] @ block @ [1, -1], variance)
+    np.testing.assert_allclose([0.5, 0.5] @ block @ [0.5, 0.5], variance)
     assert np.linalg.eigvalsh(prior.precision[0].numpy()).min() > 0
     before = expression_prior(makehuman, [None])
     np.testing.assert_array_equal(prior.precision[1], before.precision[0])
@@ -227,7 +232,7 @@ def test_the_identity_starts_from_its_reading(seen: Any, makehuman: MorphableMod
     assert not mean[0].any()
     assert not rest[0].any()
     np.testing.assert_array_equal(precision[0], np.eye(len(precision[0])))
-    assert np.linalg.eigvalsh(precision[1].numpy()).min() > 0.5
+    assert np.linalg.eigvalsh(precision[1].numpy()).min() > 0.3
     other = {"makehuman": replace(reading.identity["makehuman"], lengths=reading.identity["makehuman"].lengths * 1.2)}
     assert identity_prior(makehuman, basis, [replace(reading, identity=other)]) is None
     assert identity_prior(makehuman, basis, [None]) is None
