@@ -56,9 +56,6 @@ RIDGE = 0.02
 """Of the linear maps that training starts from, by the number of samples; what is whitened has variance 1."""
 
 BATCH = 32
-LOUD = ("browDown", "browInnerUp", "browOuterUp", "eyeBlink", "mouthSmile", "mouthFrown")
-"""In a second stage these count three times."""
-
 SEED = 710_100
 SIGN = torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
 """How the six outputs change in the mirror image."""
@@ -350,36 +347,26 @@ def averaged(out: Tensor) -> Tensor:
     return torch.cat([joined[:, :2], sigma, joined[:, 4:]], dim=1)
 
 
-def loss_of(out: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """β-weighted Gaussian likelihood of means and differences, and squares for the head that sees points alone.
-
-    ``weight (P,)``: what a pair of shapes counts.
-    """
+def loss_of(out: Tensor, target: Tensor) -> Tensor:
+    """β-weighted Gaussian likelihood of means and differences, and squares for the head that sees points alone."""
     log_sigma = out[:, 2:4]
     error = out[:, :2] - target
     nll = 0.5 * (error / log_sigma.exp()) ** 2 + log_sigma
-    whole = (nll * log_sigma.detach().exp() * torch.tensor([0.6, 1.4])[:, None] * weight).mean()
+    whole = (nll * log_sigma.detach().exp() * torch.tensor([0.6, 1.4])[:, None]).mean()
     return whole + 2.0 * ((out[:, 4:] - target) ** 2).mean()
 
 
 def train(
-    data: Data, epochs: int, rate: float, check: Data, state: Path, minutes: float, before: Path | None, weight: Tensor
+    data: Data, epochs: int, rate: float, check: Data, state: Path, minutes: float
 ) -> tuple[Network, White] | None:
-    """The trained network and how its inputs are whitened; None when the minutes were over before. ``state`` goes on.
-
-    ``before``: the state of a stage that is over, whose network this one begins with.
-    """
+    """The trained network and how its inputs are whitened; None when the minutes were over before. ``state`` goes on."""
     end = time.monotonic() + 60 * minutes
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
     white = White.of(data)
     network = Network(data.target.shape[-1]).to(memory_format=torch.channels_last)
-    if before is None:
-        begin_linear(network, data, white)
-    else:
-        network.load_state_dict(torch.load(before, weights_only=True)["network"])
-        generator.manual_seed(SEED + 1)
-    print(f"begins with: differences r {validated(network, check, white):.3f}", flush=True)
+    begin_linear(network, data, white)
+    print(f"linear: differences r {validated(network, check, white):.3f}", flush=True)
     steps = max(1, len(data) // BATCH)
     careful = [network.straight.weight, network.linear.weight]  # which begin where they are good already
     others = [p for p in network.parameters() if all(p is not c for c in careful)]
@@ -403,7 +390,7 @@ def train(
             images, given, target = data.varied(order[i * BATCH : (i + 1) * BATCH], generator)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 out = network(images.contiguous(memory_format=torch.channels_last), *white(images, given))
-            loss = loss_of(averaged(out), target, weight)
+            loss = loss_of(averaged(out), target)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -475,10 +462,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="shards of tools/readout_renders.py")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["ict", "makehuman"])
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument(
-        "--then", type=int, default=0, help="epochs of a second stage, for the movements that are reported"
-    )
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="train for so long; the same command goes on"
@@ -491,19 +475,14 @@ def main() -> None:
     front = Frontal(places, depth)
     data, check = Data(training, shared, front), Data(kept, shared, front)
     print(f"{len(data)} renders to train on, {len(check)} kept out", flush=True)
-    first, second = args.out.with_suffix(".state"), args.out.with_suffix(".then.state")
-    pairs = mirror_partner(shared["names"].tolist())
-    even = torch.ones(len(pairs))
-    trained = train(data, args.epochs, args.rate, check, first, args.minutes, None, even)
-    if trained is not None and args.then:
-        loud = torch.tensor([3.0 if left.startswith(LOUD) else 1.0 for left, _ in pairs])
-        trained = train(data, args.then, args.rate / 2, check, second, args.minutes, first, loud / loud.mean())
+    trained = train(data, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes)
     if trained is None:
         print("not finished: run the same command again")
         return
     network, white = trained
     out = both_ways(network, check, white)
     target = check.target[0]
+    pairs = mirror_partner(shared["names"].tolist())
     for (left, _), r, e, s in zip(
         pairs,
         correlation(out[:, 1], target[:, 1]),
