@@ -31,11 +31,15 @@ from ..errors import ModelError
 from . import crop as crops
 from .detectors import Detection
 from .detectors.mediapipe import _mirror_map, mirrored_scores
+from .threads import one_each
 
 ASSET = "readout/expression.npz"
 
 LOCAL = 17
 """Side of the window over which the second channel is normalised, pixels."""
+
+LEAST_CONTRAST = 2.0
+"""Standard deviation of the crop's grey levels below which there is nothing to be seen."""
 
 DOUBT = 2.0
 """The two networks may differ by so many of their standard deviations on renders before a value is doubted."""
@@ -160,12 +164,19 @@ class Readout:
         return torch.cat([whole[:, :2], whole[:, 2:].clamp(-5, 1), alone.unflatten(1, (2, -1))], dim=1)
 
     def read(self, pixels: np.ndarray, detection: Detection) -> Reading | None:
-        """The reading of a face in ``pixels (H, W, 3)`` uint8; None where MediaPipe's points or scores are not there."""
+        """The reading of a face in ``pixels (H, W, 3)`` uint8; None where there is nothing to read.
+
+        That is without MediaPipe's points and scores, with points that are no face, and in a picture without contrast.
+        """
         if detection.landmarks478 is None or not detection.blendshapes:
             return None
         similarity = crops.align(detection.landmarks478)
-        points = crops.moved(detection.landmarks478, similarity)
-        return self.read_crop(crops.crop(pixels, similarity), points, detection.blendshapes)
+        if not 1e-3 < np.hypot(*similarity[:, 0]) < 1e3:
+            return None
+        crop = crops.crop(pixels, similarity)
+        if crop.std() < LEAST_CONTRAST:
+            return None
+        return self.read_crop(crop, crops.moved(detection.landmarks478, similarity), detection.blendshapes)
 
     def read_crop(self, crop: np.ndarray, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
         """The same of a crop ``(112, 112, 3)`` uint8 and points ``(478, 2)`` in its pixels."""
@@ -175,7 +186,7 @@ class Readout:
         given = features(
             np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])
         )
-        with torch.inference_mode():
+        with one_each(), torch.inference_mode():  # the last bits of a convolution depend on the number of threads
             both = self.outputs(images, torch.from_numpy(given)).double().numpy()
         found = combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
         return replace(found, identity=self._identity(images, torch.from_numpy(given), strangeness(found.doubt)))

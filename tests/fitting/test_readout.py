@@ -289,6 +289,16 @@ def test_the_fit_of_the_mirror_image_is_mirrored(seen: Any, makehuman: Morphable
         assert np.abs(makehuman.mirror_expression(b.expression) - a.expression).max() < 0.05
 
 
+def test_where_there_is_nothing_to_read_there_is_no_reading(seen: Any, makehuman: MorphableModel) -> None:
+    pixels, detection, _ = seen[0]
+    nowhere = replace(detection, landmarks478=np.full((478, 2), 50.0))
+    assert bundled().read(pixels, nowhere) is None
+    assert bundled().read(np.zeros_like(pixels), detection) is None
+    assert bundled().read(pixels, replace(detection, blendshapes=None)) is None
+    assert bundled().read(pixels, replace(detection, landmarks478=None)) is None
+    assert fit(np.zeros_like(pixels), makehuman, landmarks=detection)[0].expression_prior == "scores"
+
+
 def test_a_grey_and_a_large_photo_are_read(seen: Any) -> None:
     pixels, detection, _ = seen[0]
     grey = np.repeat(pixels.mean(2, keepdims=True).astype(np.uint8), 3, axis=2)
