@@ -173,10 +173,11 @@ class Readout:
         similarity = crops.align(detection.landmarks478)
         if not 1e-3 < np.hypot(*similarity[:, 0]) < 1e3:
             return None
-        crop = crops.crop(pixels, similarity)
-        if crop.std() < LEAST_CONTRAST:
-            return None
-        return self.read_crop(crop, crops.moved(detection.landmarks478, similarity), detection.blendshapes)
+        with one_each():  # the last bits of a convolution depend on the number of threads
+            crop = crops.crop(pixels, similarity)
+            if crop.std() < LEAST_CONTRAST:
+                return None
+            return self.read_crop(crop, crops.moved(detection.landmarks478, similarity), detection.blendshapes)
 
     def read_crop(self, crop: np.ndarray, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
         """The same of a crop ``(112, 112, 3)`` uint8 and points ``(478, 2)`` in its pixels."""
@@ -186,7 +187,7 @@ class Readout:
         given = features(
             np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])
         )
-        with one_each(), torch.inference_mode():  # the last bits of a convolution depend on the number of threads
+        with torch.inference_mode():
             both = self.outputs(images, torch.from_numpy(given)).double().numpy()
         found = combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
         return replace(found, identity=self._identity(images, torch.from_numpy(given), strangeness(found.doubt)))
