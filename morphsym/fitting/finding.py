@@ -95,10 +95,8 @@ def find(
         failed = replace(one, status="failed", reason=reason) if reason else None
         view = view_of(photo.pixels, detection.landmarks68) if refine and not reason else None
         reading = readout.read(photo.pixels, detection) if readout is not None and not reason else None
-        if reading is not None:
-            one = replace(one, expression_prior="readout")
-        elif detection.blendshapes:
-            one = replace(one, expression_prior="scores")
+        if not set(model.sided.names).isdisjoint(reading.left if reading else detection.blendshapes or ()):
+            one = replace(one, expression_prior="readout" if reading else "scores")
         faces.append(Face(failed, one, detection, source.sequence, view, reading))
     return faces
 
