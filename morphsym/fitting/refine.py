@@ -1,7 +1,7 @@
 """Photometric refinement: the landmark fit, corrected by the pixels (analysis by synthesis).
 
-The energy is the landmark solver's (:mod:`.solver`: landmarks, identity, expression, camera) with MediaPipe's scores trusted
-less (:data:`LOOSER`), plus::
+The energy is the landmark solver's (:mod:`.solver`: landmarks, identity, expression, camera) with the readout's prior as it is,
+or MediaPipe's scores trusted less (:data:`LOOSER`) where the face was not read, plus::
 
     (3 / c) Σ_i ρ(|I_i − Î_i|² / (3 σ²))     ρ(s) = s / (1 + s / k²)
 
