@@ -2,14 +2,14 @@
 
 ``python tools/train_readout.py FOLDER -o assets/readout/expression.npz`` (``--models ict`` leaves the other model out)
 
-A network of about half a million weights: convolutions over the middle of the crop, a layer over MediaPipe's points and
-scores, both joined. It predicts the mean and the difference of every pair of mirror shapes and the logarithms of their
-standard deviations; the loss is the Gaussian likelihood, each term weighed by its standard deviation so that what is hard
-to see is learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic Uncertainty Estimation*, β = 0.5). A second
-head sees the points only. Every sample is seen mirrored half of the time, moved, turned, scaled, relit and covered at
-random. The last tenth of each model's shards is kept out: the standard deviations are scaled by shape so that they are
-right there, for the mean of picture and mirror image, as it is used. With ``--minutes`` training stops, and goes on when the
-same command is given again.
+A network of about 0.9 million weights: linear maps of whitened points and pixels, which begin as their ridge regression, and
+convolutions over the frontal picture, with layers that join them. It predicts the mean and the difference of every pair of
+mirror shapes and the logarithms of their standard deviations; the loss is the Gaussian likelihood, each term weighed by its
+standard deviation so that what is hard to see is learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic
+Uncertainty Estimation*, β = 0.5), of the mean over a picture and its mirror image, as the network is used. A second head sees
+the points only. Every sample is moved, relit and covered at random. The last tenth of each model's shards is kept out: the
+standard deviations are scaled by shape so that they are right there. Each model's identity is read by ridge regression.
+With ``--minutes`` training stops, and goes on when the same command is given again.
 """
 
 from __future__ import annotations
