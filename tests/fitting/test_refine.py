@@ -22,6 +22,7 @@ from morphsym.fitting.priors import expression_prior
 from morphsym.fitting.refine import robust, spread_of
 from morphsym.fitting.scene import POSE_STEP, Scene
 from morphsym.fitting.view import View, view_of
+from morphsym.intervention import skin_vertices
 from morphsym.rendering import default_lights, harmonics, portrait_camera, project, render
 from morphsym.types import Lights
 
@@ -273,7 +274,10 @@ def test_pixels_correct_the_landmarks(fits: Any, subject: Any, makehuman: Morpha
         true = difference(makehuman, truth, movement)
         before, after = (abs(difference(makehuman, f.expression, movement) - true) for f in fits)
         assert after < max(0.6 * before, 0.15), movement
-    assert np.linalg.norm(refined.expression - truth) < np.linalg.norm(start.expression - truth)
+    # on the mesh, since shapes overlap: a raised outer brow that is shared with the inner one is off in both coefficients
+    basis = makehuman.sided.basis.numpy()[:, skin_vertices(makehuman)]
+    before, after = (np.linalg.norm(np.tensordot(f.expression - truth, basis, 1), axis=1).mean() for f in fits)
+    assert after < before, (before, after)
 
 
 def test_an_occluded_patch_is_not_explained_by_the_face(fits: Any, subject: Any, makehuman: MorphableModel) -> None:
