@@ -217,6 +217,7 @@ CODE = (
     "basis",
     "correspondence",
     "crop",
+    "energy",
     "finding",
     "fit",
     "photometric",
@@ -229,6 +230,7 @@ CODE = (
     "scene",
     "solver",
     "solving",
+    "threads",
     "view",
 )
 """Modules of ``morphsym.fitting`` that determine a fit."""
