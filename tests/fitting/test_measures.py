@@ -134,8 +134,9 @@ def test_the_asymmetry_index_does_not_see_where_the_head_is(makehuman: Morphable
 
 
 def test_the_clinical_measures_swap_in_the_mirror(makehuman: MorphableModel, smile: np.ndarray) -> None:
+    facial = np.where([n == "facial" for n in makehuman.sided.nerve], smile, np.float32(0))  # a dropped jaw moves both
     v = makehuman.forward(
-        torch.zeros(1, makehuman.n_identity), torch.as_tensor(edit(makehuman.sided, smile, "left", 1.0))[None]
+        torch.zeros(1, makehuman.n_identity), torch.as_tensor(edit(makehuman.sided, facial, "left", 1.0))[None]
     )
     points = makehuman.landmarks(v)[0].numpy()
     here = clinical_from_points(points)
@@ -147,7 +148,7 @@ def test_the_clinical_measures_swap_in_the_mirror(makehuman: MorphableModel, smi
     # The smile is weak on the left: the right corner has gone out, the left is nearly where it was at rest.
     gone = {s: here[f"commissure_excursion_{s}_mm"] - rest[f"commissure_excursion_{s}_mm"] for s in ("left", "right")}
     assert gone["right"] > 2
-    assert abs(gone["left"]) < gone["right"] / 5
+    assert abs(gone["left"]) < min(2.5, gone["right"] / 5)
     assert 5 < rest["palpebral_fissure_left_mm"] < 14  # adults: 8 to 11 mm
     assert 10 < rest["brow_height_left_mm"] < 30
 
