@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..rendering.color import GREY
+
 SIZE = 64  # pixels of the crop's side
 WINDOW = 7  # pixels of the sliding window of the structural similarity
 _WIDTH = 2.4  # side of the crop over the larger of the distances eye to eye and eyes to mouth
-_GREY = (0.299, 0.587, 0.114)
 
 
 def face_crop(images: Tensor, landmarks: Tensor, size: int = SIZE) -> np.ndarray:
@@ -35,7 +36,7 @@ def face_crop(images: Tensor, landmarks: Tensor, size: int = SIZE) -> np.ndarray
     # one "channel" a picture and colour, so that the places are looked up once for all
     stack = images.detach().cpu().reshape(1, -1, height, width)
     found = functional.grid_sample(stack, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
-    return np.asarray(found.reshape(-1, 3, size, size).double().numpy().transpose(0, 2, 3, 1) @ np.array(_GREY))
+    return np.asarray(found.reshape(-1, 3, size, size).double().numpy().transpose(0, 2, 3, 1) @ np.array(GREY))
 
 
 def _means(x: np.ndarray) -> np.ndarray:

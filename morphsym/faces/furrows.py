@@ -12,6 +12,7 @@ Geometry stays the model's own: nothing is moved, and fits, measures and landmar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from .model import MorphableModel
 
 DEPTH = 0.25
-"""How dark a fully formed furrow is: a factor exp(-0.25) on the encoded albedo, about 0.55 in linear light."""
+"""How dark furrows are. One shape at 1 darkens the encoded albedo by exp(-0.22) = 0.80 (the formula with m below), 0.59 in linear
+light."""
 LIMIT = 1.6
 """Where several shapes deepen one furrow its depth saturates at this many times one shape's."""
 AGES = (18.0, 90.0)
@@ -50,7 +52,7 @@ class Furrows:
     fields: Tensor  # (Ks, n) float32 ≥ 0: depth at these vertices for a coefficient of 1
 
 
-def depth_of(attributes: Any) -> float:
+def depth_of(attributes: Mapping[str, Any]) -> float:
     """How deep a person's furrows are, by ``attributes['age']`` in years; 1 where no age is stated."""
     if "age" not in attributes:
         return 1.0
@@ -86,12 +88,13 @@ def furrows(model: MorphableModel, folds_only: bool = False) -> Furrows:
     return Furrows(reached, torch.from_numpy(np.ascontiguousarray(fields, dtype=np.float32)).to(model.device))
 
 
-def furrow_shade(model: MorphableModel, expression: Tensor, depth: float = 1.0) -> Tensor:
+def furrow_shade(model: MorphableModel, expression: Tensor | np.ndarray, depth: float = 1.0) -> Tensor:
     """What is left of the encoded albedo at ``model.furrows.vertices`` (n): (B, n) in (0, 1], 1 where there is no furrow.
 
     ``expression`` (B, Ks) sided coefficients; ``depth`` ≥ 0 how deep this person's furrows are: 0 none, 1 an average
     adult's. Differentiable in ``expression``. Raises :class:`UsageError` on shapes that do not fit and a negative depth.
     """
+    expression = torch.as_tensor(expression)
     if not depth >= 0:
         raise UsageError(f"the depth of furrows must not be negative, got {depth:g}")
     if expression.ndim != 2 or expression.shape[1] != len(model.sided):
@@ -100,13 +103,13 @@ def furrow_shade(model: MorphableModel, expression: Tensor, depth: float = 1.0) 
     return torch.exp(-DEPTH * LIMIT * torch.tanh(d / LIMIT))
 
 
-def furrowed(model: MorphableModel, albedo: Tensor, shade: Tensor) -> Tensor:
+def furrowed(model: MorphableModel, albedo: Tensor | np.ndarray, shade: Tensor) -> Tensor:
     """The albedo of a skin with furrows: (B, V, 3) sRGB in [0, 1].
 
     ``albedo`` (V, 3) sRGB of the smooth skin, ``shade`` (B, n) of :func:`furrow_shade`. Differentiable in both. Raises
     :class:`UsageError` on shapes that do not fit.
     """
-    where = model.furrows.vertices
+    albedo, where = torch.as_tensor(albedo), model.furrows.vertices
     if tuple(albedo.shape) != (model.n_vertices, 3):
         raise UsageError(f"{model.name}: albedo must be ({model.n_vertices}, 3), got {tuple(albedo.shape)}")
     if shade.ndim != 2 or shade.shape[1] != len(where):

@@ -28,6 +28,7 @@ from torch.nn.functional import avg_pool2d, conv2d, linear, relu
 
 from .. import resources
 from ..errors import ModelError
+from ..rendering.color import GREY
 from . import crop as crops
 from .detectors import Detection
 from .detectors.mediapipe import _mirror_map, mirrored_scores
@@ -213,7 +214,7 @@ class Readout:
 
 def grey_of(crop: np.ndarray) -> np.ndarray:
     """``(…, 3)`` uint8 to grey levels (ITU-R BT.601), float32."""
-    return crop.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return crop.astype(np.float32) @ np.array(GREY, dtype=np.float32)
 
 
 def strangeness(share: float) -> float:

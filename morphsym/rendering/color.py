@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+GREY = (0.299, 0.587, 0.114)
+"""Weights of R, G and B (ITU-R BT.601) in the grey of an sRGB-encoded picture."""
+
 TABLE_SIZE = 4096
 """Intervals of :func:`encode_table`; interpolating in it is within 2e-5 (1/200 of a grey level) of the formula."""
 

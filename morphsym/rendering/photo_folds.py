@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import RenderError
 from . import photo_kernels as kernels
+from .color import GREY
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
@@ -39,7 +40,7 @@ hair. Folds of the skin are shallower."""
 ZONE = 0.4
 """A furrow's depth, of one that is fully formed, from which all of a valley is taken for it."""
 
-_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # brightness, Rec. 601
+_WEIGHTS = np.array(GREY, np.float32)
 
 _known: weakref.WeakKeyDictionary[MorphableModel, Furrows] = weakref.WeakKeyDictionary()
 

@@ -123,6 +123,18 @@ def test_pictures_of_a_unit_differ_only_where_furrows_are(model: MorphableModel)
     assert (again[0] - images[0]).abs().max() < 1e-6
 
 
+def test_arrays_do_as_well_as_tensors(model: MorphableModel) -> None:
+    rows = emotion_preset(model, "fear")[None]
+    there = furrowed(model, torch.as_tensor(model.albedo), furrow_shade(model, torch.as_tensor(rows)))
+    assert torch.equal(furrowed(model, model.albedo, furrow_shade(model, rows)), there)
+
+
+def test_one_shape_darkens_as_the_constant_says(model: MorphableModel) -> None:
+    depth = float(model.furrows.fields.max())
+    assert np.exp(-DEPTH * LIMIT * np.tanh(1.0 / LIMIT)) == pytest.approx(0.80, abs=0.005)
+    assert 0.7 < depth < 1.2  # of a shape at 1, where the two pieces of the nasolabial fold meet
+
+
 def test_bad_input(model: MorphableModel) -> None:
     with pytest.raises(UsageError, match=r"expression must be \(B, "):
         furrow_shade(model, torch.zeros(3))
