@@ -14,7 +14,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
+
+from ..rendering.color import GREY
 
 ANCHORS = (33, 133, 362, 263, 168, 6, 98, 327, 2)
 """MediaPipe's points that the crop is aligned by: eye corners (the subject's right first), bridge, wings and base of the nose."""
@@ -56,6 +58,20 @@ def crop(pixels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
 
     Pixels are averaged where the picture is finer than the crop: by whole factors first, then four samples a pixel.
     """
+    part, where = _near(pixels, similarity)
+    fine = _sampled(torch.from_numpy(part).permute(2, 0, 1).float(), where)
+    return (fine + 0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def grey_crop(pixels: np.ndarray, similarity: np.ndarray) -> torch.Tensor:
+    """The grey levels ``(SIZE, SIZE)`` float32 (ITU-R BT.601) of :func:`crop`, but for its rounding; a third of the work."""
+    part, where = _near(pixels, similarity)
+    return _sampled(torch.from_numpy(part.astype(np.float32) @ np.array(GREY, dtype=np.float32))[None], where)[0]
+
+
+def _near(pixels: np.ndarray, similarity: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """The part of ``pixels`` that the crop shows, reduced by a whole factor, and where in it the crop's samples are, two by two
+    a pixel: ``(2 SIZE, 2 SIZE, 2)`` as :func:`grid_sample` wants them."""
     height, width = pixels.shape[:2]
     linear = np.linalg.inv(similarity[:, :2])
     offset = -linear @ similarity[:, 2]
@@ -65,17 +81,21 @@ def crop(pixels: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     margin = 2 * factor
     low = np.clip(np.floor(corners.min(axis=0)) - margin, 0, (width - 1, height - 1)).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)) + margin, low + 1, (width, height)).astype(int)
-    part = Image.fromarray(np.ascontiguousarray(pixels[low[1] : high[1], low[0] : high[0]]))
+    part = np.array(pixels[low[1] : high[1], low[0] : high[0]], order="C")
     if factor > 1:
-        part = part.reduce(factor)
-    image = torch.from_numpy(np.array(part)).permute(2, 0, 1)[None].float()
+        part = np.array(Image.fromarray(part).reduce(factor))
+    # An affine map of a grid is the sum of what its columns and its rows give.
+    scale = 2 / factor / np.array(part.shape[1::-1])
     steps = (np.arange(2 * SIZE) + 0.5) / 2
-    grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) @ linear.T + offset
-    extent = np.array([image.shape[3], image.shape[2]])
-    where = torch.from_numpy(((grid - low) / factor / extent * 2 - 1).reshape(1, 2 * SIZE, 2 * SIZE, 2)).float()
-    fine = grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    coarse = fine.reshape(3, SIZE, 2, SIZE, 2).mean(dim=(2, 4))
-    return (coarse + 0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    columns, rows = (steps[:, None] * linear[:, k] * scale for k in (0, 1))
+    where = columns[None].astype(np.float32) + (rows + (offset - low) * scale - 1)[:, None].astype(np.float32)
+    return part, torch.from_numpy(where)
+
+
+def _sampled(image: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """``image (C, H, W)`` at four places a pixel, averaged: ``(C, SIZE, SIZE)``."""
+    fine = grid_sample(image[None], where[None], mode="bilinear", padding_mode="border", align_corners=False)
+    return avg_pool2d(fine, 2)[0]
 
 
 STEADY = (

@@ -20,10 +20,13 @@ SIDE = 720
 MARGIN = 0.45
 """How much of the landmarks' box is shown around it."""
 
-LEFT, RIGHT = np.array([0, 114, 178]), np.array([230, 120, 0])
+LEFT, RIGHT = (np.array(rgb, dtype=np.float32) for rgb in ((0, 114, 178), (230, 120, 0)))
 """Blue and orange (Okabe and Ito): told apart with any colour vision."""
 
 LEGEND = 66
+
+ALPHA = 0.42
+"""How much of the mesh is in its pixels; the rest is the photo."""
 
 
 def overlay(fit: FaceFit, photo: Any, model: MorphableModel | None = None) -> np.ndarray:
@@ -36,8 +39,8 @@ def overlay(fit: FaceFit, photo: Any, model: MorphableModel | None = None) -> np
     pixels = np.asarray(getattr(photo, "pixels", photo))
     origin, scale, size = _window(fit, pixels)
     width, height = size
-    box = (origin[0], origin[1], origin[0] + width / scale, origin[1] + height / scale)
-    canvas = Image.fromarray(pixels).transform(size, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
+    end = np.minimum(origin + np.array(size) / scale, pixels.shape[1::-1])
+    canvas = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=(*origin, *end))
     fitted = None
     if len(fit.expression):
         if model is None:
@@ -91,24 +94,25 @@ def _draw_mesh(
     K[:2] *= scale
     K_, R_, t_ = (torch.as_tensor(np.asarray(a), dtype=torch.float32)[None] for a in (K, fit.R, fit.t))
     fragments = rasterize(vertices, torch.as_tensor(model.faces), Cameras(K_, R_, t_, height, width))
-    triangle = np.asarray(fragments.triangle[0])
-    weights = np.asarray(fragments.barycentric[0])
-    covered = triangle >= 0
-    corners = np.asarray(model.faces)[np.where(covered, triangle, 0)]
-    left = (np.asarray(model.hemiface_left)[corners] * weights).sum(-1)
-    v = vertices[0].numpy() @ np.asarray(fit.R, dtype=np.float32).T
-    a, b, c = v[corners[..., 0]], v[corners[..., 1]], v[corners[..., 2]]
-    normal = np.cross(b - a, c - a)
-    shade = np.abs(normal[..., 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
-    colour = left[..., None] * LEFT + (1 - left[..., None]) * RIGHT
-    mesh = np.clip((0.1 + 0.9 * shade[..., None] ** 1.5) * (0.75 * colour + 64), 0, 255)
-    picture = np.asarray(canvas, dtype=np.float32)
-    alpha = np.where(covered, 0.42, 0.0)[..., None]
-    mixed = np.uint8(np.round(picture * (1 - alpha) + mesh * alpha))
+    faces = np.asarray(model.faces)
+    triangle = np.asarray(fragments.triangle[0]).ravel()
+    at = np.flatnonzero(triangle >= 0)
+    triangle = triangle[at]
+    weights = np.asarray(fragments.barycentric[0]).reshape(-1, 3)[at]
+    left = np.einsum("nk,nk->n", np.asarray(model.hemiface_left)[faces][triangle], weights)
+    corners = (vertices[0].numpy() @ np.asarray(fit.R, dtype=np.float32).T)[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    shade = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
+    light = np.float32(ALPHA) * (0.1 + 0.9 * shade**1.5)[triangle]
+    mixed = np.array(canvas)
+    flat = mixed.reshape(-1, 3)
+    for c in range(3):
+        tone = light * (64 + 0.75 * (RIGHT[c] + left * (LEFT[c] - RIGHT[c])))  # at most 237
+        flat[at, c] = flat[at, c] * np.float32(1 - ALPHA) + tone + 0.5
     corners68, weights68, _ = places(model, fit.landmarks_478 is not None)
     points = np.einsum("nkc,nk->nc", vertices[0].numpy()[corners68], weights68) @ np.asarray(fit.R).T + fit.t
-    flat = points @ np.asarray(fit.K).T
-    return Image.fromarray(mixed), flat[:, :2] / flat[:, 2:]
+    projected = points @ np.asarray(fit.K).T
+    return Image.fromarray(mixed), projected[:, :2] / projected[:, 2:]
 
 
 def _legend(draw: ImageDraw.ImageDraw, fit: FaceFit, width: int, height: int) -> None:

@@ -175,15 +175,19 @@ class Readout:
         if not 1e-3 < np.hypot(*similarity[:, 0]) < 1e3:
             return None
         with one_each():  # the last bits of a convolution depend on the number of threads
-            crop = crops.crop(pixels, similarity)
-            if crop.std() < LEAST_CONTRAST:
+            crop = crops.grey_crop(pixels, similarity)
+            if float(crop.std()) < LEAST_CONTRAST:
                 return None
-            return self.read_crop(crop, crops.moved(detection.landmarks478, similarity), detection.blendshapes)
+            return self.read_grey(crop, crops.moved(detection.landmarks478, similarity), detection.blendshapes)
 
     def read_crop(self, crop: np.ndarray, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
         """The same of a crop ``(112, 112, 3)`` uint8 and points ``(478, 2)`` in its pixels."""
-        front = self._front(torch.from_numpy(grey_of(crop))[None], torch.from_numpy(points)[None])
-        images = channels(torch.cat([front, front.flip(2)]))
+        return self.read_grey(torch.from_numpy(grey_of(crop)), points, scores)
+
+    def read_grey(self, crop: Tensor, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
+        """The same of a crop's grey levels ``(112, 112)``."""
+        images = channels(self._front(crop[None], torch.from_numpy(points)[None]))
+        images = torch.cat([images, images.flip(3)])
         other = points[_mirror_map()] * (-1, 1) + (crops.SIZE, 0)
         given = features(
             np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 LISTING, REQUEST = "fits.csv", "fit.json"
 
+PNG_LEVEL = 1
+"""Of zlib, for overlays: a fifth of the time of its usual 6, for files that are a sixth larger."""
+
 
 class FitsWriter:
     """Writes fits to a folder one after the other: every record and overlay at once, ``fits.csv`` when closed.
@@ -236,5 +239,5 @@ def _save_overlay(folder: Path, fit: FaceFit, model: Any) -> FaceFit:
     except MorphsymError as e:
         return replace(fit, note="; ".join(n for n in (fit.note, f"no overlay: {e}") if n))
     with writing(folder / f"{fit.name}.png") as aside:
-        Image.fromarray(picture).save(aside, format="PNG")
+        Image.fromarray(picture).save(aside, format="PNG", compress_level=PNG_LEVEL)
     return fit

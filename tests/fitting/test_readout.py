@@ -19,7 +19,7 @@ from morphsym.fitting.basis import landmark_basis
 from morphsym.fitting.detectors.mediapipe import SUBSET_68, MediaPipeDetector, mirrored_detection
 from morphsym.fitting.energy import Problem
 from morphsym.fitting.priors import TRUST, expression_prior, identity_prior
-from morphsym.fitting.readout import ASSET, Reading, Readout, bundled, combine
+from morphsym.fitting.readout import ASSET, Reading, Readout, bundled, combine, grey_of
 from morphsym.intervention.edit import edit
 from morphsym.rendering import default_lights, portrait_camera, render
 
@@ -89,6 +89,16 @@ def test_the_crop_of_the_mirror_image_is_mirrored(astronaut: np.ndarray) -> None
     there = np.array([[0.81, -0.1, crop.SIZE - 0.81 * 512 + 120.0], [0.1, 0.81, -30.0 - 0.1 * 512]])
     a, b = crop.crop(astronaut, similarity), crop.crop(astronaut[:, ::-1].copy(), there)
     assert np.abs(a.astype(int) - b[:, ::-1]).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [0.14, 0.81, 2.3])
+def test_the_grey_crop_is_the_crop_in_grey(astronaut: np.ndarray, scale: float) -> None:
+    """But for the rounding of the latter; also of pixels that lie in memory in another order."""
+    similarity = np.array([[scale, 0.1, -225 * scale], [-0.1, scale, -60 * scale]])
+    for pixels in (astronaut, astronaut[::-1, ::-1]):
+        grey = crop.grey_crop(pixels, similarity).numpy()
+        np.testing.assert_allclose(grey, grey_of(crop.crop(pixels, similarity)), atol=0.51)
+        assert grey.std() > 20
 
 
 def test_a_face_that_is_cut_off_has_a_crop(astronaut: np.ndarray) -> None:

@@ -128,6 +128,10 @@ def test_the_overlay_colours_the_subjects_sides(
     assert (blue.sum(0) @ columns) / blue.sum() > (orange.sum(0) @ columns) / orange.sum() + w / 6
     assert LEFT[2] > LEFT[0]
     assert RIGHT[0] > RIGHT[2]
+    # The photo shows through the mesh: 58 % of it, where no landmark is drawn.
+    through = overlay(found, np.full_like(astronaut, 228), makehuman)[:-LEGEND].astype(int) - face
+    assert np.isin(through[blue | orange], (57, 58, 59)).mean() > 0.95
+    assert (through[~changed] == 100).mean() > 0.95
 
 
 def test_the_overlay_of_a_failed_fit_shows_its_landmarks(fits: list[Any], astronaut: np.ndarray) -> None:
