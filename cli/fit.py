@@ -98,6 +98,11 @@ class Outcome(NamedTuple):
     metavar="SECONDS",
     help="Smooth the expression in a video over so many seconds.  [default: not]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that detect faces, with the same result for any number.  [default: as many as pay, by cores and pictures]",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted fit of the same photos with the same options.")
 @click.option("--overwrite", is_flag=True, help="Replace an interrupted fit that is in the folder.")
 @click.option("--sheet", is_flag=True, help="Also write contact sheets of all fits, _sheet-01.png and so on.")
@@ -119,6 +124,7 @@ def command(
     frame_step: int,
     fps: float | None,
     smooth: float,
+    workers: int | None,
     resume: bool,
     overwrite: bool,
     sheet: bool,
@@ -142,6 +148,7 @@ def command(
     """
     from morphsym import fitting
     from morphsym.faces import load_model
+    from morphsym.fitting.looking import usual_workers
     from morphsym.fitting.sources import count
 
     found = fitting.find_photos(photos)
@@ -154,7 +161,8 @@ def command(
     request = fitting.request(found, the_model, landmarks=landmarks, **options)
     with fitting.FitsWriter(out, request=request, resume=resume, overwrite=overwrite) as writer:
         if not writer.finished:
-            with bars(quiet)(count(found, frame_step), "Fitting") as progress:
+            pictures = count(found, frame_step)
+            with bars(quiet)(pictures, "Fitting") as progress:
                 progress(writer.start, skipped=True)
                 for one in fitting.fit_each(
                     found,
@@ -164,6 +172,7 @@ def command(
                     start=writer.start,
                     taken=writer.taken,
                     settled=writer.settled,
+                    workers=workers or usual_workers(pictures - writer.start),
                     progress=lambda done, total, name: progress(1),
                     **options,
                 ):

@@ -38,6 +38,19 @@ class Face:
     reading: Reading | None = None  # the expression as the pixels tell it
 
 
+@dataclass(frozen=True)
+class About:
+    """What a record says of its model."""
+
+    name: str
+    sha256: str
+    shapes: tuple[str, ...]  # of the sided basis
+
+    @classmethod
+    def of(cls, model: MorphableModel) -> About:
+        return cls(model.name, model.sha256, tuple(model.sided.names))
+
+
 def of_subject(face: Face, subject: str) -> Face:
     failed = None if face.failed is None else replace(face.failed, subject=subject)
     return replace(face, failed=failed, blank=replace(face.blank, subject=subject))
@@ -54,11 +67,11 @@ def named(faces: Sequence[Face], names: Names) -> list[Face]:
 
 
 def find(
-    source: Source, finder: Any, face: str, model: MorphableModel, emotion: str | None, names: Names,
+    source: Source, finder: Any, face: str, about: About, emotion: str | None, names: Names,
     refine: bool = False, readout: Readout | None = None,
 ) -> list[Face]:  # fmt: skip
     """The faces of one photo, or one failed record. ``refine``: keep what the refinement looks at; ``readout`` reads them."""
-    blank = blank_record(source, model, emotion)
+    blank = blank_record(source, about, emotion)
     try:
         photo = source.image if isinstance(source.image, Photo) else _load(source.image)
         blank = replace(
@@ -95,13 +108,13 @@ def find(
         failed = replace(one, status="failed", reason=reason) if reason else None
         view = view_of(photo.pixels, detection.landmarks68) if refine and not reason else None
         reading = readout.read(photo.pixels, detection) if readout is not None and not reason else None
-        if not set(model.sided.names).isdisjoint(reading.left if reading else detection.blendshapes or ()):
+        if not set(about.shapes).isdisjoint(reading.left if reading else detection.blendshapes or ()):
             one = replace(one, expression_prior="readout" if reading else "scores")
         faces.append(Face(failed, one, detection, source.sequence, view, reading))
     return faces
 
 
-def blank_record(source: Source, model: MorphableModel, emotion: str | None) -> FaceFit:
+def blank_record(source: Source, about: About, emotion: str | None) -> FaceFit:
     """A record of which nothing is known yet but what was asked."""
     path = source.path
     name = clean_name(Path(path).stem) if path else f"image{source.item:04d}"
@@ -115,11 +128,11 @@ def blank_record(source: Source, model: MorphableModel, emotion: str | None) -> 
         face=0,
         status="failed",
         reason="",
-        model=model.name,
-        model_sha256=model.sha256,
+        model=about.name,
+        model_sha256=about.sha256,
         identity=none,
         expression=none,
-        expression_names=model.sided.names,
+        expression_names=about.shapes,
         K=np.zeros((0, 0)),
         R=np.zeros((0, 0)),
         t=np.zeros(0),

@@ -16,7 +16,8 @@ from ..types import FaceFit
 from . import detectors, solving
 from .arguments import as_list, emotions_of, landmark_sources
 from .detectors import Detector
-from .finding import Face, find, named, of_subject
+from .finding import About, Face, named, of_subject
+from .looking import Look, in_processes
 from .naming import Names
 from .readout import Readout, bundled
 from .records import finish
@@ -49,13 +50,14 @@ def fit(
     smooth: float = 0.0,
     refine: bool = False,
     readout: bool | Readout = True,
+    workers: int = 1,
 ) -> list[FaceFit]:
     """Fit ``model`` to the faces in ``images``: :func:`fit_each` as a list."""
     return list(
         fit_each(
             images, model, detector, landmarks, face, expression, progress, device=device, offline=offline,
             same_person=same_person, symmetrize=symmetrize, frame_step=frame_step, fps=fps, smooth=smooth,
-            refine=refine, readout=readout,
+            refine=refine, readout=readout, workers=workers,
         )
     )  # fmt: skip
 
@@ -78,6 +80,7 @@ def fit_each(
     smooth: float = 0.0,
     refine: bool = False,
     readout: bool | Readout = True,
+    workers: int = 1,
     start: int = 0,
     taken: Iterable[str] = (),
     settled: Callable[[int], object] | None = None,
@@ -105,6 +108,10 @@ def fit_each(
     scores are known, as what the landmark fit expects; ``expression_prior`` of the record says whether it was. A
     :class:`Readout` of other weights may be given.
 
+    ``workers``: how many processes detect faces; 1: this one. The records are the same, bit for bit. Processes are started
+    anew (no fork), so a script needs ``if __name__ == "__main__":``; they pay with hundreds of pictures
+    (``docs/fitting.md``). With ``landmarks`` nothing is detected, and threads do the rest.
+
     To go on after an interruption: ``settled(k)`` is called when all records of the first k photos are out and nothing is held
     back; another call with the same arguments, ``start=k`` and the names of those records as ``taken`` gives the rest,
     bit for bit.
@@ -126,7 +133,8 @@ def fit_each(
         thorough = face == "all"
         finder = detectors.get(detector, offline, thorough) if isinstance(detector, str) else detector
 
-    reader = bundled() if readout is True else readout or None
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
     if frame_step < 1 or smooth < 0 or (fps is not None and not fps > 0):
         raise UsageError("frame_step must be at least 1, fps above 0 and smooth at least 0 seconds")
     if smooth and face != "largest":
@@ -136,16 +144,20 @@ def fit_each(
     if given is not None and any(isinstance(p, (str, Path)) and is_video(p) for p in photos):
         raise UsageError("landmarks from files are for photos; the frames of a video need a detector")
 
-    def look(source: Source) -> list[Face]:
-        marks = given[source.item] if given else finder
-        return find(source, marks, face, the_model, emotions[source.item], Names(), refine, reader)
+    if readout is True:
+        bundled()  # what is wrong with it is told now
+    look = Look(finder, face, About.of(the_model), refine, readout)
 
     def looked() -> Iterator[tuple[Source, list[Face]]]:
         found = sources(photos, frame_step, fps, start)
-        if given is None:  # detectors take one picture at a time
-            yield from ((source, look(source)) for source in found)
-        while given is not None and (some := list(islice(found, solving.BATCH))):
-            yield from zip(some, in_threads(look, some), strict=True)
+        if given is not None:
+            while some := list(islice(found, solving.BATCH)):
+                read = in_threads(lambda source: look(source, emotions[source.item], given[source.item]), some)
+                yield from zip(some, read, strict=True)
+        elif workers > 1:
+            yield from in_processes(look, found, emotions, workers)
+        else:
+            yield from ((source, look(source, emotions[source.item])) for source in found)
 
     def each() -> Iterator[FaceFit]:
         names = Names(taken)

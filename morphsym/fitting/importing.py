@@ -25,7 +25,7 @@ from .arguments import landmark_sources
 from .basis import landmark_basis
 from .codes import Code
 from .detectors import Detector
-from .finding import find
+from .finding import About, find
 from .naming import Names
 from .pose import so3_exp
 from .records import finish, nearest, records
@@ -162,7 +162,7 @@ def _one(
     source: Source, number: int, match: Callable[[str, int, int], Code | None], finder: Any, model: MorphableModel,
     emotion: str | None, names: Names, symmetrize: bool,
 ) -> FaceFit:  # fmt: skip
-    (face,) = find(source, finder, "largest", model, emotion, names)
+    (face,) = find(source, finder, "largest", About.of(model), emotion, names)
     if face.failed is not None:
         return face.failed
     blank, detection = replace(face.blank, expression_prior=""), face.detection

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
-import os
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ...errors import StoreError
+from ...processes import begin_worker
 from ...rendering.backends import _compile
 from .. import warned
 from ..run import one_thread
@@ -73,21 +72,10 @@ _found: dict[str, int] = {}  # warnings of this process that were not sent yet
 def _begin(recipe: Recipe) -> None:
     """Build this process' job."""
     global _job, _found
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     _limits.enter_context(one_thread())  # for the life of the process
     _found = _limits.enter_context(warned.gather())
     _job = recipe()
-
-
-def _end_with_parent() -> None:
-    """A worker whose driver was killed must not go on alone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(shard: int) -> tuple[Any, dict[str, int]]:

@@ -19,6 +19,7 @@ import torch
 
 from ... import weights
 from ...errors import InputError, MissingDependencyError
+from ..threads import one_each
 from .base import Detection, Kind, box_of, by_size, check_image
 
 WEIGHTS = {"face-alignment": "face-alignment-2d", "face-alignment-3d": "face-alignment-3d"}
@@ -35,6 +36,7 @@ class FaceAlignmentDetector:
                 "the detector 'face-alignment' needs the package face-alignment; run `pip install 'morphsym[face-alignment]'`"
             ) from None
         self.name = kind
+        self._opened_with = kind, device, offline
         network = weights.path(WEIGHTS[kind], offline)
         boxes = weights.path("face-alignment-s3fd", offline)
         types = face_alignment.LandmarksType
@@ -50,9 +52,13 @@ class FaceAlignmentDetector:
                 compile=False,
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process: the networks are opened there."""
+        return type(self), self._opened_with
+
     def __call__(self, image: np.ndarray) -> list[Detection]:
         check_image(image)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_each():  # last bits of a convolution depend on the number of threads
             warnings.simplefilter("ignore")  # it warns when it sees no face; that is said in the result
             found = self._network.get_landmarks_from_image(
                 np.ascontiguousarray(image), return_bboxes=True, return_landmark_score=True

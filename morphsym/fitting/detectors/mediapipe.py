@@ -79,6 +79,10 @@ class MediaPipeDetector:
         self._both_ways = both_ways
         self._landmarker: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process: the network is opened there."""
+        return self.__dict__ | {"_landmarker": None}
+
     def __call__(self, image: np.ndarray) -> list[Detection]:
         check_image(image)
         height, width = image.shape[:2]
