@@ -10,6 +10,14 @@ best (:mod:`.scene`), ``ρ`` Geman–McClure's function, which lets hands, hair 
 error and ``c`` the number of neighbouring pixels that err together: both large where the model cannot make the photo, which then
 hardly moves the landmark fit. Levenberg–Marquardt steps within the expression's box, first at half the size.
 
+**What the model cannot make.** Such a photo is explained best by coefficients that are not the face's: its model has no other
+means. So the picture is made by ``e + u``, where ``u ~ N(0, D² I)`` is what the coefficients must be moved by to make up for what
+the model lacks, and a last step, in which ``u`` is eliminated, gives ``e``. ``D`` grows with what the picture leaves unexplained
+(:mod:`.evidence`): 0 where the model makes the photo; where it cannot, the readout and the landmarks decide on the
+expression by their own standard deviations, and the pixels on the rest.
+
+**Both ways.** The photo and its mirror image are refined, and the mean of the two is the result (:mod:`.mirroring`).
+
 A face is changed only when, over the same pixels, the result explains them better and the whole energy is lower, and its
 landmarks are not much farther off (:data:`WORSE`). Else it keeps the landmark fit, and the reason is recorded.
 """
@@ -19,13 +27,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import solver
+from .evidence import LEAST_TOGETHER, discrepancy, eliminated, misfit, robust, spread_of
+from .mirroring import Mirror, mean_state, mirror_of, mirrored_view
 from .photometric import Front, front
 from .scene import POSE_STEP, Scene, Shot
 from .view import View
@@ -44,23 +54,14 @@ ITERATIONS = (3, 4)
 TRIES = 4
 """Steps tried with more and more damping before a level is left."""
 
-ROBUST = 3.0
-"""``k``: a pixel this many σ off pulls half as hard as a quadratic loss would let it."""
-
-LEAST_TOGETHER = 6.0
-"""Least ``c`` at the full size."""
-
-WINDOW = 8
-"""Errors of pixels farther apart than the view's size over this count as independent."""
-
-LEAST_NOISE = 0.02
-"""Least σ, sRGB units: five grey levels, of noise, JPEG and what the model of light leaves out."""
-
 SMALLEST = 48
 """Pixels of the view's side below which a face is not refined."""
 
 FEWEST = 300
 """Pixels of the face below which it is not refined."""
+
+LAST_DAMPING = 1e-3
+"""Of the step that weighs the pixels."""
 
 WORSE = (2.0, 0.02)
 """The landmark error may grow to so many times what it was, or by so much of the outer eye distance, whichever is more."""
@@ -92,15 +93,21 @@ def refine(
     ``looser (B, Kd, Kd)``: the precision of the expression's prior that replaces the problem's. ``hold_identity``: it is
     shared with other photos. On the CPU. A face that cannot be refined keeps its solution; nothing is raised for a photo's sake.
     """
+    mirror = mirror_of(model, basis, problem.prior.tie)
+    start = (
+        solution
+        if mirror is None or hold_identity
+        else mirror.mean(solution, solver.solve(basis, mirror.problem(problem)))
+    )
     problem = replace(problem, prior=replace(problem.prior, precision=looser))
     the_front = front(model, basis, problem.prior.tie)
     changed = {k: v.clone() for k, v in vars(solution).items()}
     gains = []
     for b, view in enumerate(views):
-        own, start = _rows(problem, b), _rows(solution, b)
-        face = _Face(basis, the_front, own, start, hold_identity)
         try:
-            gain, better = face.refined(view)
+            rows = _rows(problem, b), _rows(start, b)
+            both = _both_ways(basis, the_front, *rows, view, mirror, hold_identity)
+            gain, better = _refined(both, mirror)
             for k, v in better.items():
                 changed[k][b] = v[0]
         except _Rejected as e:
@@ -109,6 +116,49 @@ def refine(
             gain = Gain(False, f"the equations could not be solved ({type(e).__name__})", None, None)
         gains.append(gain)
     return replace(solution, **changed), gains
+
+
+def _both_ways(
+    basis: LandmarkBasis, front: Front, problem: Problem, start: Solution, view: View, mirror: Mirror | None, hold: bool
+) -> list[_Face]:
+    """The face, and where the model has one its mirror image."""
+    if len(view.pixels) < SMALLEST:
+        raise _Rejected(f"the face is too small to refine ({len(view.pixels)} pixels; expected {SMALLEST} or more)")
+    faces = [_Face(basis, front, problem, start, view, hold)]
+    if mirror is not None:
+        there = mirrored_view(view, float(problem.size[0, 0]))
+        faces.append(_Face(basis, front, mirror.problem(problem), mirror.solution(start), there, hold))
+    return faces
+
+
+def _refined(faces: list[_Face], mirror: Mirror | None) -> tuple[Gain, dict[str, Tensor]]:
+    """The gain, and the fields of the solution that change (none when it is not accepted)."""
+    state = faces[0].refined()
+    states = [state]
+    if mirror is not None:
+        state = mean_state(state, mirror.state(faces[1].refined()))
+        if faces[0].hold:
+            state = replace(state, identity=faces[0].start.identity)
+        states = [state, mirror.state(state)]
+    compared = [f.compared(s) for f, s in zip(faces, states, strict=True)]
+    energies, losses, errors, nmes = (np.mean([getattr(c, k) for c in compared], axis=0) for k in _Compared._fields)
+    reason = ""
+    if not np.isfinite(energies).all() or energies[1] >= energies[0] or losses[1] >= losses[0]:
+        reason = "the pixels asked for nothing better than the landmark fit"
+    elif nmes[1] > max(WORSE[0] * nmes[0], WORSE[1] + nmes[0]):
+        reason = f"the landmarks would be {100 * nmes[1]:.1f} % off instead of {100 * nmes[0]:.1f} %"
+    if reason:
+        return Gain(False, reason, float(errors[0]), float(errors[0])), {}
+    return Gain(True, "", float(errors[0]), float(errors[1])), faces[0].fields(state)
+
+
+class _Compared(NamedTuple):
+    """Start and end of a face's refinement."""
+
+    energies: list[float]
+    losses: list[float]  # the pixels' part
+    errors: list[float]  # grey levels
+    nmes: list[float]
 
 
 def on_cpu(record: Any) -> Any:
@@ -131,8 +181,10 @@ def _rows(record: Any, b: int) -> Any:
 class _Face:
     """One face's energy and its minimisation."""
 
-    def __init__(self, basis: LandmarkBasis, front: Front, problem: Problem, start: Solution, hold: bool) -> None:
-        self.problem, self.front, self.hold = problem, front, hold
+    def __init__(
+        self, basis: LandmarkBasis, front: Front, problem: Problem, start: Solution, view: View, hold: bool
+    ) -> None:
+        self.problem, self.front, self.view, self.hold = problem, front, view, hold
         self.joined = solver.join(basis, problem.prior)
         self.low, self.high = solver.bounds(self.joined, problem.prior)
         _, self.scale, self.data = solver.prepare(self.joined, problem)
@@ -165,20 +217,40 @@ class _Face:
         return float((image - self.data.target).norm(dim=-1).mean() / eyes)
 
     # -- the minimisation --------------------------------------------------------------------------------------------
-    def refined(self, view: View) -> tuple[Gain, dict[str, Tensor]]:
-        """The gain, and the fields of the solution that change (none when it is not accepted)."""
-        if len(view.pixels) < SMALLEST:
-            raise _Rejected(f"the face is too small to refine ({len(view.pixels)} pixels; expected {SMALLEST} or more)")
+    def refined(self) -> solver.State:
+        """Where the minimisation ends, weighed by how well the picture can be made."""
         state = self.start
         scene = None
-        for current, iterations in zip((view.halved(), view), ITERATIONS, strict=True):
+        for current, iterations in zip((self.view.halved(), self.view), ITERATIONS, strict=True):
             last, scene = scene, Scene(self.front, current)
             if last is not None:
                 scene.light, scene.colour = last.light, last.colour
-            state = self._level(scene, state, iterations)
-        return self._judge(view, state)
+            state, known = self._level(scene, state, iterations)
+        assert scene is not None
+        return self._weighed(scene, state, known)
 
-    def _level(self, scene: Scene, state: solver.State, iterations: int) -> solver.State:
+    def _weighed(self, scene: Scene, state: solver.State, known: np.ndarray | None) -> solver.State:
+        """A last step, that takes back what the pixels say of the expression as far as the model cannot make the picture."""
+        shot = self.shot(scene, state)
+        sigma, together = self._explain(scene, shot)
+        spread = discrepancy(misfit(scene, shot))
+        if not spread:
+            return state
+        kr = self.joined.identities
+        room = (self.high - torch.cat([state.identity, state.variables], 1)[0]).numpy()
+        picture, jacobian = scene.jacobian(shot, room, kr, self._moved_cameras(state), known)
+        weight = robust((picture - scene.target)[shot.pixels], sigma)[1]
+        matrix, gradient = scene.normal_equations(shot, picture, jacobian, weight, 1 / (sigma**2 * together))
+        matrix, gradient = eliminated(matrix, gradient, slice(kr, kr + state.variables.shape[1]), spread)
+        _, g, h = solver.normal_equations(self.joined, self.data, state)
+        delta = solver.solve_step(
+            gradient[None] + g, matrix[None] + h, torch.full((1,), LAST_DAMPING, dtype=torch.float64),
+            state, self.low, self.high, False, (self.hold, False),
+        )  # fmt: skip
+        return solver.step(state, delta, self.low, self.high)
+
+    def _level(self, scene: Scene, state: solver.State, iterations: int) -> tuple[solver.State, np.ndarray | None]:
+        """Steps at one size; and the picture's derivatives by the identity, which are taken once."""
         shot = self.shot(scene, state)
         sigma, together = self._explain(scene, shot)
         damping = 1e-2
@@ -221,13 +293,13 @@ class _Face:
                 scene.light, scene.colour = kept[0].copy(), kept[1].copy()
                 damping *= 10
             else:
-                return state
+                return state, known
             damping = max(damping / 5, 1e-5)
             state, shot = trial, seen
             sigma, together = spread_of(scene, seen, sigma)
             if before - after < FALL * before:
                 break
-        return state
+        return state, known
 
     def _explain(self, scene: Scene, shot: Shot) -> tuple[float, float]:
         """Light and colours of a shape from nothing, robustly; returns σ and c."""
@@ -242,34 +314,30 @@ class _Face:
         steps = torch.diag(torch.tensor(POSE_STEP, dtype=torch.float64))
         return [self.camera(solver.step(state, step[None], self.low, self.high)) for step in steps]
 
-    def _judge(self, view: View, state: solver.State) -> tuple[Gain, dict[str, Tensor]]:
-        """Compare start and end as equals: the same pixels and σ, light and colours of each found anew."""
+    def compared(self, state: solver.State) -> _Compared:
+        """Start and end as equals: the same pixels and σ, light and colours of each found anew."""
         pictures, shots, sigmas = [], [], []
         for s in (self.start, state):
-            scene = Scene(self.front, view)
+            scene = Scene(self.front, self.view)
             shot = self.shot(scene, s)
             sigmas.append(self._explain(scene, shot))
             pictures.append(scene.picture(shot))
             shots.append(shot)
         both = np.intersect1d(shots[0].pixels, shots[1].pixels)
-        target = view.pixels.reshape(-1, 3)[both]
+        target = self.view.pixels.reshape(-1, 3)[both]
         residuals = [p[both] - target for p in pictures]
         sigma, together = max(sigmas)
         losses = [3 * float(robust(r, sigma)[0].sum()) / together for r in residuals]
         energies = [self.landmark_energy(s) + loss for s, loss in zip((self.start, state), losses, strict=True)]
         errors = [255 * float(np.abs(r).mean()) for r in residuals]
-        nmes = [self.nme(s) for s in (self.start, state)]
-        reason = ""
-        if not np.isfinite(energies).all() or energies[1] >= energies[0] or losses[1] >= losses[0]:
-            reason = "the pixels asked for nothing better than the landmark fit"
-        elif nmes[1] > max(WORSE[0] * nmes[0], WORSE[1] + nmes[0]):
-            reason = f"the landmarks would be {100 * nmes[1]:.1f} % off instead of {100 * nmes[0]:.1f} %"
-        if reason:
-            return Gain(False, reason, errors[0], errors[0]), {}
+        return _Compared(energies, losses, errors, [self.nme(s) for s in (self.start, state)])
+
+    def fields(self, state: solver.State) -> dict[str, Tensor]:
+        """Of the solution, at a state."""
         image, points, _, _ = solver.project(self.joined, self.data, state)
         squared = ((image - self.data.target) ** 2).sum(-1) * self.data.inverse_sigma**2
         tz = state.camera[:, 2].exp()
-        changed = {
+        return {
             "identity": state.identity,
             "variables": state.variables,
             "R": state.R,
@@ -279,36 +347,3 @@ class _Face:
             "points": points,
             "weight": 1.0 / (1.0 + squared / solver.ROBUST**2) ** 2,
         }
-        return Gain(True, "", errors[0], errors[1]), changed
-
-
-def spread_of(scene: Scene, shot: Shot, most: float = math.inf) -> tuple[float, float]:
-    """σ (at most ``most``) of what a shape leaves unexplained, and how many neighbouring pixels err together.
-
-    c is the sum of the residual's autocorrelation over a window: 1 for noise of single pixels, the area of a typical patch
-    where the model lacks a shadow, a beard or a wrinkle. It keeps such patches from being taken for many independent witnesses.
-    """
-    residual = (scene.picture(shot) - scene.target)[shot.pixels]
-    sigma = min(most, noise(residual))
-    grid, mask = np.zeros(scene.size**2), np.zeros(scene.size**2)
-    grid[shot.pixels] = residual.mean(1) * np.sqrt(robust(residual, sigma)[1])
-    mask[shot.pixels] = 1
-    n = 2 * scene.size
-    f, m = (np.fft.rfft2(x.reshape(scene.size, -1), (n, n)) for x in (grid, mask))
-    products, pairs = (np.fft.irfft2(np.abs(x) ** 2, (n, n)) for x in (f, m))
-    reach = max(scene.size // WINDOW, 2)
-    lag = np.abs(np.fft.fftfreq(n, 1 / n))
-    near = (lag[:, None] ** 2 + lag[None] ** 2 <= reach**2) & (pairs > 0.5)
-    together = float((products[near] / pairs[near]).sum() / (products[0, 0] / pairs[0, 0]))
-    return sigma, max(together, LEAST_TOGETHER * (scene.size / 112) ** 2, 1.0)
-
-
-def noise(residual: np.ndarray) -> float:
-    """σ of residuals (n, 3): from the median, which occlusion does not move; at least :data:`LEAST_NOISE`."""
-    return max(LEAST_NOISE, 1.24 * float(np.median(np.sqrt((residual**2).mean(1)))))
-
-
-def robust(residual: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Geman–McClure's loss (n,) of residuals (n, 3), and the weights of the reweighted least squares."""
-    s = (residual**2).sum(1) / (3 * sigma**2)
-    return s / (1 + s / ROBUST**2), 1 / (1 + s / ROBUST**2) ** 2

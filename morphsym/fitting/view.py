@@ -32,7 +32,10 @@ class View:
 
 
 def view_of(photo: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> View:
-    """The view of the face with ``landmarks (68, 2)`` in ``photo (H, W, 3)`` uint8; beyond the border its pixels repeat."""
+    """The view of the face with ``landmarks (68, 2)`` in ``photo (H, W, 3)`` uint8; beyond the border its pixels repeat.
+
+    Resampled as it is and as its mirror image, and averaged: the mirror image's view is the view's mirror image.
+    """
     low, high = landmarks.min(0), landmarks.max(0)
     side = MARGIN * max(float((high - low).max()), 1.0)
     x0, y0 = (low + high) / 2 - side / 2 - [0, UP * side]
@@ -42,8 +45,16 @@ def view_of(photo: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> View:
     right, bottom = int(np.ceil(x0 + side)) + margin, int(np.ceil(y0 + side)) + margin
     rows = np.clip(np.arange(top, bottom), 0, photo.shape[0] - 1)
     columns = np.clip(np.arange(left, right), 0, photo.shape[1] - 1)
-    cut = Image.fromarray(np.ascontiguousarray(photo[rows[:, None], columns[None]]))
-    box = (x0 - left, y0 - top, x0 - left + side, y0 - top + side)
-    pixels = np.asarray(cut.resize((size, size), Image.Resampling.LANCZOS, box=box), np.float32) / 255
+    cut = np.ascontiguousarray(photo[rows[:, None], columns[None]])
+    x, y = x0 - left, y0 - top
+    here = _resampled(cut, (x, y, x + side, y + side), size)
+    x = right - x0 - side
+    there = _resampled(np.ascontiguousarray(cut[:, ::-1]), (x, y, x + side, y + side), size)
+    pixels = (here + there[:, ::-1]) / 510
     s = size / side
     return View(pixels, np.array([[s, 0, -s * x0], [0, s, -s * y0], [0, 0, 1]]))
+
+
+def _resampled(picture: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
+    """The box of a picture, ``(size, size, 3)`` float32, 0 to 255."""
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS, box=box), np.float32)

@@ -1,7 +1,7 @@
 """Landmark fits: speed, memory, directions, the mirror test and real photos; figures of ``docs/accuracy.md``.
 
 Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, crowd, directions,
-mirror, photos (all without). ``mirror`` and ``photos`` need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
+mirror, mirror_refined, photos (all without). The last three need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from morphsym.rendering.lights import default_lights
 from . import bench_fit
 
 SAMPLE = "sample/astronaut.json"
+ICT = Path(__file__).resolve().parents[3] / "shared" / "data" / "face_models" / "ict_facekit.npz"
 
 
 def speed(model: MorphableModel, _: Path | None) -> Iterator[str]:
@@ -140,14 +141,30 @@ def directions(model: MorphableModel, _: Path | None) -> Iterator[str]:
         )
 
 
+def mirrored_apart(
+    model: MorphableModel, pairs: list[tuple[np.ndarray, Detection, Detection]], refine: bool = False
+) -> np.ndarray:
+    """Largest difference of an expression coefficient, by picture; its detection and its mirror image's."""
+    here = fit([p[0] for p in pairs], model, landmarks=[p[1] for p in pairs], refine=refine)
+    there = fit([p[0][:, ::-1].copy() for p in pairs], model, landmarks=[p[2] for p in pairs], refine=refine)
+    both = [(a, b) for a, b in zip(here, there, strict=True) if a.ok and b.ok]
+    return np.array([np.abs(model.mirror_expression(b.expression) - a.expression).max() for a, b in both])
+
+
+def mirror_refined(model: MorphableModel, folder: Path | None) -> Iterator[str]:
+    """The mirror test of the photometric refinement: 20 renders of each model, fitted with this one, and the photos."""
+    detector = MediaPipeDetector()
+    heads = {m.name: m for m in (model, load_model("makehuman"), *([load_model(str(ICT))] if ICT.is_file() else []))}
+    pictures = {name: portraits(m, 20) for name, m in heads.items()}
+    pictures["photos"] = [p if isinstance(p, np.ndarray) else load_photo(p).pixels for p in photographs(folder)]
+    for name, some in pictures.items():
+        looks = [(p, detector(p), detector(p[:, ::-1].copy())) for p in some]
+        found = mirrored_apart(model, [(p, a[0], b[0]) for p, a, b in looks if a and b], refine=True)
+        yield f"{name} → {model.name}, refined: {len(found)} pictures, largest {found.max():.4f}, median {np.median(found):.4f}"
+
+
 def mirror(model: MorphableModel, folder: Path | None) -> Iterator[str]:
     """Largest difference of an expression coefficient between a photo's fit and its mirror image's, mirrored back."""
-
-    def largest(pairs: list[tuple[np.ndarray, Detection, Detection]]) -> np.ndarray:
-        here = fit([p[0] for p in pairs], model, landmarks=[p[1] for p in pairs])
-        there = fit([p[0][:, ::-1].copy() for p in pairs], model, landmarks=[p[2] for p in pairs])
-        both = [(a, b) for a, b in zip(here, there, strict=True) if a.ok and b.ok]
-        return np.array([np.abs(model.mirror_expression(b.expression) - a.expression).max() for a, b in both])
 
     real = [p if isinstance(p, np.ndarray) else load_photo(p).pixels for p in photographs(folder)]
     pictures = [*portraits(model, 24), *real]
@@ -161,13 +178,13 @@ def mirror(model: MorphableModel, folder: Path | None) -> Iterator[str]:
             there = detector(picture[:, ::-1].copy())
             if here and there:
                 pairs.append((picture, here[0], there[0]))
-        found = largest(pairs)
+        found = mirrored_apart(model, pairs)
         yield (
             f"{'both ways (default)' if both_ways else 'one look'}: {len(found)} pictures, largest {found.max():.4f}, "
             f"median {np.median(found):.4f}; detection {1000 * spent / len(pictures):.0f} ms a picture"
         )
         if both_ways:
-            given = largest([(p, a, mirrored_detection(a, p.shape[1])) for p, a, _ in pairs])
+            given = mirrored_apart(model, [(p, a, mirrored_detection(a, p.shape[1])) for p, a, _ in pairs])
             yield f"given landmarks, mirrored: largest {given.max():.1e}"
 
 
@@ -204,7 +221,8 @@ def portraits(model: MorphableModel, count: int) -> list[np.ndarray]:
     return out
 
 
-PARTS = {"speed": speed, "memory": memory, "crowd": crowd, "directions": directions, "mirror": mirror, "photos": photos}
+PARTS = {"speed": speed, "memory": memory, "crowd": crowd, "directions": directions, "mirror": mirror,
+         "mirror_refined": mirror_refined, "photos": photos}  # fmt: skip
 
 
 def main() -> None:
