@@ -94,18 +94,16 @@ def refine(
     shared with other photos. On the CPU. A face that cannot be refined keeps its solution; nothing is raised for a photo's sake.
     """
     mirror = mirror_of(model, basis, problem.prior.tie)
-    start = (
-        solution
-        if mirror is None or hold_identity
-        else mirror.mean(solution, solver.solve(basis, mirror.problem(problem)))
-    )
+    start = solution
+    if mirror is not None and not hold_identity:  # the landmark solver stops a little elsewhere in the mirror
+        start = mirror.mean(solution, solver.solve(basis, mirror.problem(problem)))
     problem = replace(problem, prior=replace(problem.prior, precision=looser))
     the_front = front(model, basis, problem.prior.tie)
     changed = {k: v.clone() for k, v in vars(solution).items()}
     gains = []
     for b, view in enumerate(views):
         try:
-            rows = _rows(problem, b), _rows(start, b)
+            rows = _rows(problem, b), _rows(solution, b), _rows(start, b)
             both = _both_ways(basis, the_front, *rows, view, mirror, hold_identity)
             gain, better = _refined(both, mirror)
             for k, v in better.items():
@@ -119,15 +117,17 @@ def refine(
 
 
 def _both_ways(
-    basis: LandmarkBasis, front: Front, problem: Problem, start: Solution, view: View, mirror: Mirror | None, hold: bool
-) -> list[_Face]:
+    basis: LandmarkBasis, front: Front, problem: Problem, given: Solution, start: Solution, view: View,
+    mirror: Mirror | None, hold: bool,
+) -> list[_Face]:  # fmt: skip
     """The face, and where the model has one its mirror image."""
     if len(view.pixels) < SMALLEST:
         raise _Rejected(f"the face is too small to refine ({len(view.pixels)} pixels; expected {SMALLEST} or more)")
-    faces = [_Face(basis, front, problem, start, view, hold)]
+    faces = [_Face(basis, front, problem, given, start, view, hold)]
     if mirror is not None:
+        solutions = mirror.solution(given), mirror.solution(start)
         there = mirrored_view(view, float(problem.size[0, 0]))
-        faces.append(_Face(basis, front, mirror.problem(problem), mirror.solution(start), there, hold))
+        faces.append(_Face(basis, front, mirror.problem(problem), *solutions, there, hold))
     return faces
 
 
@@ -153,7 +153,7 @@ def _refined(faces: list[_Face], mirror: Mirror | None) -> tuple[Gain, dict[str,
 
 
 class _Compared(NamedTuple):
-    """Start and end of a face's refinement."""
+    """Before and after."""
 
     energies: list[float]
     losses: list[float]  # the pixels' part
@@ -182,15 +182,19 @@ class _Face:
     """One face's energy and its minimisation."""
 
     def __init__(
-        self, basis: LandmarkBasis, front: Front, problem: Problem, start: Solution, view: View, hold: bool
-    ) -> None:
+        self, basis: LandmarkBasis, front: Front, problem: Problem, given: Solution, start: Solution, view: View, hold: bool
+    ) -> None:  # fmt: skip
         self.problem, self.front, self.view, self.hold = problem, front, view, hold
         self.joined = solver.join(basis, problem.prior)
         self.low, self.high = solver.bounds(self.joined, problem.prior)
         _, self.scale, self.data = solver.prepare(self.joined, problem)
-        tz = start.t[:, 2]
-        camera = [start.t[:, 0] / tz, start.t[:, 1] / tz, tz.log(), (start.focal / self.scale).log()]
-        self.start = solver.State(start.identity, start.variables, start.R, torch.stack(camera, dim=-1))
+        self.given, self.start = self.at(given), self.at(start)
+
+    def at(self, solution: Solution) -> solver.State:
+        """Where a solution is."""
+        tz = solution.t[:, 2]
+        camera = [solution.t[:, 0] / tz, solution.t[:, 1] / tz, tz.log(), (solution.focal / self.scale).log()]
+        return solver.State(solution.identity, solution.variables, solution.R, torch.stack(camera, dim=-1))
 
     # -- the energy --------------------------------------------------------------------------------------------------
     def camera(self, state: solver.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -315,9 +319,9 @@ class _Face:
         return [self.camera(solver.step(state, step[None], self.low, self.high)) for step in steps]
 
     def compared(self, state: solver.State) -> _Compared:
-        """Start and end as equals: the same pixels and σ, light and colours of each found anew."""
+        """The given landmark fit and ``state`` as equals: the same pixels and σ, light and colours of each found anew."""
         pictures, shots, sigmas = [], [], []
-        for s in (self.start, state):
+        for s in (self.given, state):
             scene = Scene(self.front, self.view)
             shot = self.shot(scene, s)
             sigmas.append(self._explain(scene, shot))
@@ -328,9 +332,9 @@ class _Face:
         residuals = [p[both] - target for p in pictures]
         sigma, together = max(sigmas)
         losses = [3 * float(robust(r, sigma)[0].sum()) / together for r in residuals]
-        energies = [self.landmark_energy(s) + loss for s, loss in zip((self.start, state), losses, strict=True)]
+        energies = [self.landmark_energy(s) + loss for s, loss in zip((self.given, state), losses, strict=True)]
         errors = [255 * float(np.abs(r).mean()) for r in residuals]
-        return _Compared(energies, losses, errors, [self.nme(s) for s in (self.start, state)])
+        return _Compared(energies, losses, errors, [self.nme(s) for s in (self.given, state)])
 
     def fields(self, state: solver.State) -> dict[str, Tensor]:
         """Of the solution, at a state."""

@@ -5,8 +5,8 @@ from the landmarks alone, with the readout of the pixels as is the default, and 
 ``--cache FOLDER`` renders and fits are kept, and a run that ``--minutes`` ended goes on where it was; fits by other code are not
 taken. ICT-FaceKit is read from ``../shared/data``; ``--eos FOLDER`` adds the baseline eos-py, whose wheel brings no model:
 FOLDER is ``share/`` of https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use). ``--readout FILE`` takes
-other weights than those that come with morphsym, ``--seed`` other renders, to develop on. Landmarks are detected by MediaPipe
-on the JPEG; see ``accuracy_data.py`` for what is rendered. The default seeds are used nowhere else.
+other weights than those that come with morphsym, ``--seed`` and ``--count`` other renders, to develop on. Landmarks are detected by
+MediaPipe on the JPEG; see ``accuracy_data.py`` for what is rendered. The default seeds are used nowhere else.
 """
 
 from __future__ import annotations
@@ -319,8 +319,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="fit for so long; needs --cache to go on")
     parser.add_argument("--readout", type=Path, default=resources.asset(ASSET), help="weights of the readout")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--count", type=int, default=264, help="renders of each model")
     args = parser.parse_args()
-    count, neutral = (12, 4) if args.quick else (264, 40)
+    count = 12 if args.quick else args.count
+    neutral = max(4, count * 40 // 264)
     models = {"ICT": load_model(str(ICT)), "bundled": load_model("makehuman")}
     eos = Eos(args.eos) if args.eos else None
     samples = {

@@ -1,7 +1,8 @@
 """Landmark fits: speed, memory, directions, the mirror test and real photos; figures of ``docs/accuracy.md``.
 
 Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, crowd, directions,
-mirror, mirror_refined, photos (all without). The last three need MediaPipe's weights; FOLDER holds portraits that we may not pass on.
+mirror, mirror_refined, photos (all without). The last three need MediaPipe's weights; FOLDER holds portraits that we may not
+pass on.
 """
 
 from __future__ import annotations
