@@ -5,8 +5,8 @@ from the landmarks alone, with the readout of the pixels as is the default, and 
 ``--cache FOLDER`` renders and fits are kept, and a run that ``--minutes`` ended goes on where it was; fits by other code are not
 taken. ICT-FaceKit is read from ``../shared/data``; ``--eos FOLDER`` adds the baseline eos-py, whose wheel brings no model:
 FOLDER is ``share/`` of https://github.com/patrikhuber/eos (the Surrey model, for non-commercial use). ``--readout FILE`` takes
-other weights than those that come with morphsym, ``--seed`` and ``--count`` other renders, to develop on. Landmarks are detected by
-MediaPipe on the JPEG; see ``accuracy_data.py`` for what is rendered. The default seeds are used nowhere else.
+other weights than those that come with morphsym, ``--seed`` and ``--count`` other renders, to develop on. Landmarks are
+detected by MediaPipe on the JPEG; see ``accuracy_data.py`` for what is rendered. The default seeds are used nowhere else.
 """
 
 from __future__ import annotations
