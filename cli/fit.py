@@ -75,8 +75,8 @@ class Outcome(NamedTuple):
 @click.option(
     "--refine",
     is_flag=True,
-    help="Correct each fit by the photo's pixels, where the rendered face then matches the photo better. Experimental: "
-    "docs/accuracy.md says what it gains and loses.",
+    help="Correct each fit by the photo's pixels, where the rendered face then matches the photo better. What that "
+    "gains: docs/accuracy.md.",
 )
 @click.option(
     "--frame-step",

@@ -30,8 +30,8 @@ LEAST_NOISE = 0.02
 """Least σ, sRGB units: five grey levels, of noise, JPEG and what the model of light leaves out."""
 
 MADE = 3.4 / 255
-"""What a picture leaves unexplained where the model can make the face (:func:`misfit`), sRGB units: on renders of the same
-model nineteen of twenty leave less than that, on renders of the other model as many leave more."""
+"""What a picture may leave unexplained (:func:`misfit`, sRGB units) where the model can make the face. Refined renders leave 2.4
+to 3.1 grey levels with the model that made them and 5.3 with the other one (medians of 48 renders with a seed of their own)."""
 
 
 def spread_of(scene: Scene, shot: Shot, most: float = math.inf) -> tuple[float, float]:
@@ -81,8 +81,8 @@ def discrepancy(left: float) -> float:
 def eliminated(matrix: Tensor, gradient: Tensor, of: slice, spread: float) -> tuple[Tensor, Tensor]:
     """Gauss–Newton matrix ``(P, P)`` and half the gradient ``(P,)`` of pixels that see the variables ``of`` displaced by ``u``.
 
-    ``u ~ N(0, spread² I)`` is eliminated (Schur complement).
-    ``spread`` 0 changes nothing; with ∞ nothing is said of these variables.
+    ``u ~ N(0, spread² I)`` is eliminated (Schur complement). The less ``spread`` is the less changes; with ∞ nothing is said of
+    these variables.
     """
     own = matrix[of, of] + torch.eye(len(gradient[of]), dtype=matrix.dtype) / spread**2
     solved = torch.linalg.solve(own, torch.cat([matrix[of], gradient[of, None]], 1))
