@@ -78,15 +78,34 @@ def discrepancy(left: float) -> float:
     return REST_SIGMA * math.sqrt(max(0.0, (left / MADE) ** 2 - 1))
 
 
-def eliminated(matrix: Tensor, gradient: Tensor, of: slice, spread: float) -> tuple[Tensor, Tensor]:
+def displaced(matrix: Tensor, gradient: Tensor, of: slice, spread: float) -> tuple[Tensor, Tensor]:
     """Gauss–Newton matrix ``(P, P)`` and half the gradient ``(P,)`` of pixels that see the variables ``of`` displaced by ``u``.
 
     ``u ~ N(0, spread² I)`` is eliminated (Schur complement). The less ``spread`` is the less changes; with ∞ nothing is said of
     these variables.
     """
+    if not spread:
+        return matrix, gradient
     own = matrix[of, of] + torch.eye(len(gradient[of]), dtype=matrix.dtype) / spread**2
     solved = torch.linalg.solve(own, torch.cat([matrix[of], gradient[of, None]], 1))
     return matrix - matrix[:, of] @ solved[:, :-1], gradient - matrix[:, of] @ solved[:, -1]
+
+
+def apart(matrix: Tensor, gradient: Tensor, of: slice, moved: Tensor, free: slice) -> tuple[Tensor, Tensor]:
+    """Landmarks' equations ``(P, P)``, ``(P,)`` as two witnesses: of the variables ``of`` (K of them), and of all others.
+
+    The first says where they were, ``moved (K,)`` ago, with the precision that is left when those of the others that are ``free``
+    are eliminated.
+    """
+    others = torch.zeros(len(gradient), dtype=torch.bool)
+    others[free], others[of] = True, False
+    gone = others.nonzero()[:, 0]
+    cross = matrix[of][:, gone]
+    own = matrix[of, of] - cross @ torch.linalg.solve(matrix[gone][:, gone], cross.T)
+    matrix, gradient = matrix.clone(), gradient.clone()
+    matrix[of], matrix[:, of] = 0.0, 0.0
+    matrix[of, of], gradient[of] = own, own @ moved
+    return matrix, gradient
 
 
 def noise(residual: np.ndarray) -> float:

@@ -13,8 +13,9 @@ hardly moves the landmark fit. Levenberg–Marquardt steps within the expression
 **What the model cannot make.** Such a photo is explained best by coefficients that are not the face's: its model has no other
 means. So the picture is made by ``e + u``, where ``u ~ N(0, D² I)`` is what the coefficients must be moved by to make up for what
 the model lacks, and a last step, in which ``u`` is eliminated, gives ``e``. ``D`` grows with what the picture leaves unexplained
-(:mod:`.evidence`): 0 where the model makes the photo; where it cannot, the readout and the landmarks decide on the
-expression by their own standard deviations, and the pixels on the rest.
+(:mod:`.evidence`): 0 where the model makes the photo. In that step the landmark fit is a witness of the expression as it was,
+with the precision it has once identity and pose are eliminated: what the pixels make of these moves no expression. So where the
+model cannot make the photo, the expression is the landmark fit's.
 
 **Both ways.** The photo and its mirror image are refined, and the mean of the two is the result (:mod:`.mirroring`).
 
@@ -34,7 +35,7 @@ import torch
 from torch import Tensor
 
 from . import solver
-from .evidence import LEAST_TOGETHER, discrepancy, eliminated, misfit, robust, spread_of
+from .evidence import LEAST_TOGETHER, apart, discrepancy, displaced, misfit, robust, spread_of
 from .mirroring import Mirror, mean_state, mirror_of, mirrored_view
 from .photometric import Front, front
 from .scene import POSE_STEP, Scene, Shot
@@ -237,18 +238,18 @@ class _Face:
         """A last step, that takes back what the pixels say of the expression as far as the model cannot make the picture."""
         shot = self.shot(scene, state)
         sigma, together = self._explain(scene, shot)
-        spread = discrepancy(misfit(scene, shot))
-        if not spread:
-            return state
         kr = self.joined.identities
+        expression = slice(kr, kr + state.variables.shape[1])
         room = (self.high - torch.cat([state.identity, state.variables], 1)[0]).numpy()
         picture, jacobian = scene.jacobian(shot, room, kr, self._moved_cameras(state), known)
         weight = robust((picture - scene.target)[shot.pixels], sigma)[1]
         matrix, gradient = scene.normal_equations(shot, picture, jacobian, weight, 1 / (sigma**2 * together))
-        matrix, gradient = eliminated(matrix, gradient, slice(kr, kr + state.variables.shape[1]), spread)
+        matrix, gradient = displaced(matrix, gradient, expression, discrepancy(misfit(scene, shot)))
         _, g, h = solver.normal_equations(self.joined, self.data, state)
+        moved = (state.variables - self.start.variables)[0]
+        h, g = apart(h[0], g[0], expression, moved, slice(0 if not self.hold else kr, None))
         delta = solver.solve_step(
-            gradient[None] + g, matrix[None] + h, torch.full((1,), LAST_DAMPING, dtype=torch.float64),
+            (gradient + g)[None], (matrix + h)[None], torch.full((1,), LAST_DAMPING, dtype=torch.float64),
             state, self.low, self.high, False, (self.hold, False),
         )  # fmt: skip
         return solver.step(state, delta, self.low, self.high)

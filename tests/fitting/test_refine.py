@@ -18,7 +18,7 @@ from morphsym.fitting import Detection, evidence, fit, save_fits, solver
 from morphsym.fitting import refine as refinement
 from morphsym.fitting.basis import landmark_basis
 from morphsym.fitting.correspondence import places
-from morphsym.fitting.evidence import discrepancy, eliminated, misfit, robust, spread_of
+from morphsym.fitting.evidence import apart, discrepancy, displaced, misfit, robust, spread_of
 from morphsym.fitting.mirroring import mirror_of, mirrored_view
 from morphsym.fitting.photometric import Front, front
 from morphsym.fitting.priors import REST_SIGMA, expression_prior
@@ -282,13 +282,25 @@ def test_eliminating_the_discrepancy_is_minimising_over_it(spread: float) -> Non
     both = torch.cat([j, j @ moved], 1)
     prior = torch.diag(torch.tensor([1.0] * p + [spread**-2] * 4, dtype=torch.float64))
     joint = torch.linalg.solve(both.T @ both + prior, -both.T @ r)
-    matrix, gradient = eliminated(j.T @ j, j.T @ r, of, spread)
+    matrix, gradient = displaced(j.T @ j, j.T @ r, of, spread)
     found = torch.linalg.solve(matrix + torch.eye(p), -gradient)
     assert torch.allclose(found, joint[:p], atol=1e-6)
     if spread > 1:
         assert found[of].abs().max() < 1e-6
     if spread < 1e-3:
         assert torch.allclose(matrix, j.T @ j, atol=1e-6)
+
+
+def test_the_landmarks_are_a_witness_of_the_expression_as_it_was() -> None:
+    """Alone they take it back to where it was; and with others that are fixed its precision is the conditional one."""
+    rng = np.random.default_rng(4)
+    j = torch.from_numpy(rng.normal(size=(30, 9)))
+    h, of, moved = j.T @ j, slice(3, 7), torch.from_numpy(rng.normal(size=4))
+    matrix, gradient = apart(h, torch.zeros(9, dtype=torch.float64), of, moved, slice(0, None))
+    assert torch.allclose(torch.linalg.solve(matrix, -gradient)[of], -moved)
+    assert torch.allclose(torch.linalg.inv(matrix[of, of]), torch.linalg.inv(h)[of, of])
+    matrix, _ = apart(h, gradient, of, moved, slice(3, None))
+    assert torch.allclose(torch.linalg.inv(matrix[of, of]), torch.linalg.inv(h[3:, 3:])[:4, :4])
 
 
 def test_the_mirror_is_its_own_inverse(makehuman: MorphableModel, subject: Any) -> None:
