@@ -56,6 +56,15 @@ class Mirror:
             variables=None if problem.variables is None else problem.variables[:, p],
         )  # fmt: skip
 
+    def even(self, problem: Problem) -> Problem:
+        """The problem with an identity's prior that is its own mirror image: what was read of it is the same both ways."""
+        mean, precision, q = problem.identity_mean, problem.identity_precision, self.identity
+        return replace(
+            problem,
+            identity_mean=None if mean is None else (mean + mean @ q) / 2,
+            identity_precision=None if precision is None else (precision + q.T @ precision @ q) / 2,
+        )
+
     def solution(self, solution: Solution) -> Solution:
         """Identity, expression and pose of the mirrored faces; the other fields are left as they are."""
         return replace(
@@ -85,6 +94,8 @@ def mirror_of(model: MorphableModel, basis: LandmarkBasis, tie: Tensor) -> Mirro
     q = along.T @ torch.from_numpy(turn.astype(np.float64)) @ along
     if outside > CLOSED or (q @ q - torch.eye(len(q), dtype=q.dtype)).abs().max() > CLOSED:
         return None
+    values, vectors = torch.linalg.eigh((q + q.T) / 2)
+    q = (vectors * values.sign()) @ vectors.T  # its own inverse to the last digits: steps amplify what is not
     owner = tie.argmax(1).cpu()
     variables = torch.empty(tie.shape[1], dtype=torch.int64)
     variables[owner] = owner[torch.as_tensor(model.sided.partner)]

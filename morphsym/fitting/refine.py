@@ -97,7 +97,8 @@ def refine(
     mirror = mirror_of(model, basis, problem.prior.tie)
     start = solution
     if mirror is not None and not hold_identity:  # the landmark solver stops a little elsewhere in the mirror
-        start = mirror.mean(solution, solver.solve(basis, mirror.problem(problem)))
+        problem = mirror.even(problem)
+        start = mirror.mean(solver.solve(basis, problem), solver.solve(basis, mirror.problem(problem)))
     problem = replace(problem, prior=replace(problem.prior, precision=looser))
     the_front = front(model, basis, problem.prior.tie)
     changed = {k: v.clone() for k, v in vars(solution).items()}
