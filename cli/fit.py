@@ -159,7 +159,7 @@ def command(
     }  # fmt: skip
     the_model = load_model(model)
     request = fitting.request(found, the_model, landmarks=landmarks, **options)
-    with fitting.FitsWriter(out, request=request, resume=resume, overwrite=overwrite) as writer:
+    with fitting.FitsWriter(out, model=the_model, request=request, resume=resume, overwrite=overwrite) as writer:
         if not writer.finished:
             pictures = count(found, frame_step)
             with bars(quiet)(pictures, "Fitting") as progress:
@@ -176,7 +176,7 @@ def command(
                     progress=lambda done, total, name: progress(1),
                     **options,
                 ):
-                    writer.add(one)
+                    writer.put(one)
     report(found, out, sheet, quiet, as_json)
 
 

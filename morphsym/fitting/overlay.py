@@ -29,12 +29,15 @@ ALPHA = 0.42
 """How much of the mesh is in its pixels; the rest is the photo."""
 
 
-def overlay(fit: FaceFit, photo: Any, model: MorphableModel | None = None) -> np.ndarray:
+def overlay(
+    fit: FaceFit, photo: Any, model: MorphableModel | None = None, vertices: np.ndarray | None = None
+) -> np.ndarray:
     """The photo around the face with the fitted mesh over it; ``(H, W, 3)`` uint8.
 
     The subject's left half is blue, the right half orange; rings are the detected landmarks, a line leads from each to where
     the fit puts it. ``photo``: a :class:`~morphsym.fitting.images.Photo` or an array ``(H, W, 3)`` uint8. ``model`` is
-    loaded by ``fit.model`` when not given. A failed fit shows its landmarks and its reason.
+    loaded by ``fit.model`` when not given. ``vertices``: :func:`mesh` of both, where it is at hand. A failed fit shows its
+    landmarks and its reason.
     """
     pixels = np.asarray(getattr(photo, "pixels", photo))
     origin, scale, size = _window(fit, pixels)
@@ -47,7 +50,9 @@ def overlay(fit: FaceFit, photo: Any, model: MorphableModel | None = None) -> np
             from ..faces import load_model
 
             model = load_model(fit.model)
-        canvas, fitted = _draw_mesh(canvas, fit, model, origin, scale)
+        canvas, fitted = _draw_mesh(
+            canvas, fit, model, mesh(fit, model) if vertices is None else vertices, origin, scale
+        )
     picture = Image.new("RGB", (width, height + LEGEND), (24, 24, 24))
     picture.paste(canvas, (0, 0))
     draw = ImageDraw.Draw(picture)
@@ -79,28 +84,34 @@ def _window(fit: FaceFit, pixels: np.ndarray) -> tuple[np.ndarray, float, tuple[
     return low, scale, (int(width), int(height))
 
 
+def mesh(fit: FaceFit, model: MorphableModel) -> np.ndarray:
+    """The fitted face's vertices ``(V, 3)`` float32, in the head's frame."""
+    identity = torch.as_tensor(fit.identity, dtype=torch.float32)[None]
+    expression = torch.as_tensor(fit.expression, dtype=torch.float32)[None]
+    return model.forward(identity, expression)[0].numpy()
+
+
 def _draw_mesh(
-    canvas: Image.Image, fit: FaceFit, model: MorphableModel, origin: np.ndarray, scale: float
+    canvas: Image.Image, fit: FaceFit, model: MorphableModel, vertices: np.ndarray, origin: np.ndarray, scale: float
 ) -> tuple[Image.Image, np.ndarray]:
     """The canvas with the shaded mesh over it, and where the model's landmarks are in the photo ``(68, 2)``."""
     from ..rendering import rasterize
 
     width, height = canvas.size
-    identity = torch.as_tensor(fit.identity, dtype=torch.float32)[None]
-    expression = torch.as_tensor(fit.expression, dtype=torch.float32)[None]
-    vertices = model.forward(identity, expression)
     K = np.array(fit.K, dtype=np.float64)
     K[:2, 2] -= origin
     K[:2] *= scale
     K_, R_, t_ = (torch.as_tensor(np.asarray(a), dtype=torch.float32)[None] for a in (K, fit.R, fit.t))
-    fragments = rasterize(vertices, torch.as_tensor(model.faces), Cameras(K_, R_, t_, height, width))
+    fragments = rasterize(
+        torch.from_numpy(vertices)[None], torch.as_tensor(model.faces), Cameras(K_, R_, t_, height, width)
+    )
     faces = np.asarray(model.faces)
     triangle = np.asarray(fragments.triangle[0]).ravel()
     at = np.flatnonzero(triangle >= 0)
     triangle = triangle[at]
     weights = np.asarray(fragments.barycentric[0]).reshape(-1, 3)[at]
     left = np.einsum("nk,nk->n", np.asarray(model.hemiface_left)[faces][triangle], weights)
-    corners = (vertices[0].numpy() @ np.asarray(fit.R, dtype=np.float32).T)[faces]
+    corners = (vertices @ np.asarray(fit.R, dtype=np.float32).T)[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     shade = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
     light = np.float32(ALPHA) * (0.1 + 0.9 * shade**1.5)[triangle]
@@ -110,7 +121,7 @@ def _draw_mesh(
         tone = light * (64 + 0.75 * (RIGHT[c] + left * (LEFT[c] - RIGHT[c])))  # at most 237
         flat[at, c] = flat[at, c] * np.float32(1 - ALPHA) + tone + 0.5
     corners68, weights68, _ = places(model, fit.landmarks_478 is not None)
-    points = np.einsum("nkc,nk->nc", vertices[0].numpy()[corners68], weights68) @ np.asarray(fit.R).T + fit.t
+    points = np.einsum("nkc,nk->nc", vertices[corners68], weights68) @ np.asarray(fit.R).T + fit.t
     projected = points @ np.asarray(fit.K).T
     return Image.fromarray(mixed), projected[:, :2] / projected[:, 2:]
 

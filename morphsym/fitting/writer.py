@@ -7,13 +7,16 @@ there. With a ``request`` (what determines the fits, as plain values) ``.unfinis
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import TextIOWrapper
@@ -26,16 +29,21 @@ from PIL import Image
 from ..errors import MorphsymError, StoreError
 from ..experiment import locks
 from ..experiment.atomic import ensure_folder, write_text, writing
+from ..rendering.backends import _compile
 from ..types import FaceFit
 from .naming import Names, clean_name
-from .overlay import overlay
+from .overlay import mesh, overlay
 from .sources import load_source
 from .store import COLUMNS, row, to_arrays
+from .video import is_video
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
 
 LISTING, REQUEST = "fits.csv", "fit.json"
+
+THREADS = 4
+"""Threads that write, at most: each holds a photo."""
 
 PNG_LEVEL = 1
 """Of zlib, for overlays: a fifth of the time of its usual 6, for files that are a sixth larger."""
@@ -78,6 +86,8 @@ class FitsWriter:
                     )
             self._held = stack.pop_all()
         self._names = Names(self.taken)
+        self._threads: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[FaceFit]] = deque()
 
     def _resume(self, request: dict[str, Any]) -> None:
         finished = (self.folder / LISTING).is_file()
@@ -123,22 +133,65 @@ class FitsWriter:
 
     def add(self, fit: FaceFit) -> FaceFit:
         """Write one fit; returns it as stored: a name that is taken is made unique."""
+        fit = self._named(fit)
+        self._catch_up()
+        fit = self._store(fit, self._vertices(fit))
+        self._write_row(fit)
+        return fit
+
+    def put(self, fit: FaceFit) -> None:
+        """As :meth:`add`, but its files are written by threads while the caller goes on, a few at a time. An error comes with a
+        later call. Frames of a video, which one reader decodes one after the other, are written at once."""
+        if is_video(fit.photo):
+            self.add(fit)
+            return
+        fit = self._named(fit)
+        count = min(_compile.threads(), THREADS)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(count, "morphsym-writer")
+        self._waiting.append(self._threads.submit(self._store, fit, self._vertices(fit)))
+        self._catch_up(2 * count)
+
+    def _catch_up(self, but: int = 0) -> None:
+        """Wait until no more than ``but`` fits are being written; rows come in the order of the fits."""
+        while len(self._waiting) > but:
+            self._write_row(self._waiting.popleft().result())
+
+    def _named(self, fit: FaceFit) -> FaceFit:
         if self._rows is None:
             with self._said():
                 self._rows = self._begin()
-        fit = replace(fit, name=self._names.unique(clean_name(fit.name)))
-        if self._overlays and len(fit.landmarks):
-            fit = _save_overlay(self.folder, fit, self._model)
+        return replace(fit, name=self._names.unique(clean_name(fit.name)))
+
+    def _vertices(self, fit: FaceFit) -> np.ndarray | None:
+        """What an overlay shows, by the calling thread: the last bits of a product depend on how many threads torch has."""
+        from ..faces import load_model
+
+        if not (self._overlays and len(fit.expression) and fit.photo):
+            return None
+        with contextlib.suppress(MorphsymError):  # no such model: the overlay's note says it
+            return mesh(fit, self._model or load_model(fit.model))
+        return None
+
+    def _store(self, fit: FaceFit, vertices: np.ndarray | None) -> FaceFit:
+        """Write the files of one fit."""
+        with _compile.limited(1) if self._threads is not None else contextlib.nullcontext():
+            if self._overlays and len(fit.landmarks):
+                fit = _save_overlay(self.folder, fit, self._model, vertices)
         with writing(self.folder / f"{fit.name}.npz") as aside, open(aside, "wb") as f:
             np.savez_compressed(f, allow_pickle=False, **to_arrays(fit))
+        return fit
+
+    def _write_row(self, fit: FaceFit) -> None:
+        assert self._rows is not None
         with self._said():
             csv.writer(self._rows, lineterminator="\n").writerow([_text(v) for v in row(fit).values()])
-        return fit
 
     def settled(self, photos: int) -> None:
         """All fits of the first ``photos`` photos have been added: an interrupted call goes on after them."""
         if self._rows is None or self._request is None:
             return
+        self._catch_up()
         with self._said():
             self._rows.flush()
             os.fsync(self._rows.fileno())
@@ -163,6 +216,8 @@ class FitsWriter:
                 with self._said():
                     if self._rows is None and kind is None:
                         self._rows = self._begin()
+                    if kind is None:
+                        self._catch_up()
                     if self._rows is not None:
                         self._rows.close()
                     if kind is None:
@@ -170,6 +225,11 @@ class FitsWriter:
             except StoreError:
                 if kind is None:  # else the first error is the one to tell
                     raise
+            finally:
+                if self._threads is not None:
+                    self._threads.shutdown(cancel_futures=True)
+                if self._rows is not None:
+                    self._rows.close()
             if kind is None or self._request is None:
                 shutil.rmtree(self._aside, ignore_errors=True)
 
@@ -230,12 +290,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _save_overlay(folder: Path, fit: FaceFit, model: Any) -> FaceFit:
+def _save_overlay(folder: Path, fit: FaceFit, model: Any, vertices: np.ndarray | None) -> FaceFit:
     """Write ``<name>.png``; a photo that cannot be read any more is said in the note, and stops nothing."""
     try:
         if not fit.photo:
             return replace(fit, note="; ".join(n for n in (fit.note, "no overlay: the photo was not a file") if n))
-        picture = overlay(fit, load_source(fit), model)
+        picture = overlay(fit, load_source(fit), model, vertices)
     except MorphsymError as e:
         return replace(fit, note="; ".join(n for n in (fit.note, f"no overlay: {e}") if n))
     with writing(folder / f"{fit.name}.png") as aside:

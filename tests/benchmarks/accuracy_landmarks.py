@@ -1,8 +1,8 @@
 """Landmark fits: speed, memory, directions, the mirror test and real photos; figures of ``docs/accuracy.md``.
 
 Run as ``python -m tests.benchmarks.accuracy_landmarks [PART…] [--photos FOLDER]`` with PART of speed, memory, crowd, directions,
-mirror, mirror_refined, photos (all without). The last three need MediaPipe's weights; FOLDER holds portraits that we may not
-pass on.
+mirror, mirror_refined, photos, workers (all without). The last four need MediaPipe's weights; FOLDER holds portraits that we may
+not pass on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image
 from skimage import data
 
 from morphsym import resources
-from morphsym.errors import MorphsymError
+from morphsym.errors import FitError, MorphsymError
 from morphsym.faces import MorphableModel, load_model
 from morphsym.fitting import Detection, FitsWriter, find_photos, fit, fit_each, load_photo, solver
 from morphsym.fitting.basis import landmark_basis
@@ -204,6 +204,45 @@ def photos(model: MorphableModel, folder: Path | None) -> Iterator[str]:
             yield f"  refused: {f.reason}"
 
 
+def workers(model: MorphableModel, folder: Path | None) -> Iterator[str]:
+    """``morphsym fit`` of 192 photos, with detection, records and overlays, by one process and with two workers, in turns."""
+    found = photographs(folder)[1:] if folder else [data.astronaut()]
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place) / "photos"
+        whole.mkdir()
+        for i in range(192):
+            picture = found[i % len(found)]
+            path = whole / f"{i:03d}{picture.suffix if isinstance(picture, Path) else '.jpg'}"
+            path.symlink_to(picture.absolute()) if isinstance(picture, Path) else Image.fromarray(picture).save(path)
+        files: dict[str, bytes] = {}
+        for n in (1, 2, 1, 2):
+            out = Path(place) / f"fits{n}"
+            before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            command = [
+                sys.executable,
+                "-m",
+                "morphsym_cli",
+                "fit",
+                str(whole),
+                "-q",
+                "-o",
+                str(out),
+                "--model",
+                model.name,
+            ]
+            done = subprocess.run([*command, "--workers", str(n)], capture_output=True, text=True, check=False)
+            spent, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+            if done.returncode not in (0, 3):
+                raise FitError(done.stderr.strip().splitlines()[-1])
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            written = {p.name: p.read_bytes() for p in sorted(out.iterdir())}
+            files = files or written
+            yield (
+                f"--workers {n}: {spent:.0f} s by the clock, {used:.0f} s of processor time ({used / spent:.2f} cores), load average "
+                f"{os.getloadavg()[0]:.1f}; {len(written)} files, {'the same bytes' if written == files else 'OTHER BYTES'}"
+            )
+
+
 def photographs(folder: Path | None) -> list[Any]:
     return [np.ascontiguousarray(data.astronaut()), *(find_photos([folder]) if folder else [])]
 
@@ -222,8 +261,10 @@ def portraits(model: MorphableModel, count: int) -> list[np.ndarray]:
     return out
 
 
-PARTS = {"speed": speed, "memory": memory, "crowd": crowd, "directions": directions, "mirror": mirror,
-         "mirror_refined": mirror_refined, "photos": photos}  # fmt: skip
+PARTS = {
+    "speed": speed, "memory": memory, "crowd": crowd, "directions": directions, "mirror": mirror,
+    "mirror_refined": mirror_refined, "photos": photos, "workers": workers,
+}  # fmt: skip
 
 
 def main() -> None:

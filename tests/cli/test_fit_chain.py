@@ -100,6 +100,23 @@ def test_a_folder_of_bad_photos(home: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.shared
+def test_a_model_given_by_its_path_has_overlays(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the registry, with an empty folder of the user's, does not know it by its name."""
+    monkeypatch.setenv("MORPHSYM_HOME", str(tmp_path / "home"))
+    Image.fromarray(data.astronaut()).save(tmp_path / "a.png")
+    model = shared_data / "face_models" / "ict_facekit.npz"
+    sample = resources.asset("sample/astronaut.json")
+    done = run(
+        "fit", tmp_path / "a.png", "--model", model, "--landmarks", sample, "-o", tmp_path / "fits", "--workers", 2
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "fits" / "a.png").is_file()
+    assert pd.read_csv(tmp_path / "fits" / "fits.csv")["note"].isna().all()
+
+
+@pytest.mark.shared
 def test_a_symmetrized_photo_through_the_chain(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MORPHSYM_HOME", str(home))
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from PIL import Image
 from morphsym import resources
 from morphsym.errors import StoreError
 from morphsym.faces import MorphableModel
-from morphsym.fitting import fit, load_fits, overlay, save_fits
+from morphsym.fitting import FitsWriter, fit, load_fits, overlay, save_fits
 from morphsym.fitting.overlay import LEFT, LEGEND, RIGHT
 from morphsym.fitting.store import COLUMNS
 
@@ -109,6 +109,39 @@ def test_objects_are_not_unpickled(tmp_path: Path, fits: list[Any]) -> None:
     np.savez(tmp_path / "astronaut.npz", header=np.array([{"format": 1}], dtype=object))
     with pytest.raises(StoreError, match="damaged"):
         load_fits(tmp_path)
+
+
+def test_threads_write_the_same_files(
+    tmp_path: Path, makehuman: MorphableModel, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes and the same order; an error in a thread ends it, with its own words and without fits.csv."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(astronaut).save(path)
+    made = fit([path] * 5, makehuman, landmarks=[resources.asset("sample/astronaut.json")] * 5)
+    made.insert(2, fit(tmp_path / "absent.png", makehuman, landmarks=resources.asset("sample/astronaut.json"))[0])
+    made[3] = replace(made[3], photo=str(tmp_path / "gone.png"))  # no overlay, which its note says
+    save_fits(tmp_path / "one", made, model=makehuman)
+    with FitsWriter(tmp_path / "many", model=makehuman) as writer:
+        for one in made:
+            writer.put(one)
+    names = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert len(names) == 1 + 6 + 4
+    assert names == sorted(p.name for p in (tmp_path / "many").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+
+    def broken(folder: Path, fit: Any, *_: Any) -> Any:
+        raise StoreError(f"cannot write {fit.name}")
+
+    monkeypatch.setattr("morphsym.fitting.writer._save_overlay", broken)
+
+    def written() -> None:
+        with FitsWriter(tmp_path / "broken", model=makehuman) as writer:
+            writer.put(made[0])
+
+    with pytest.raises(StoreError, match="cannot write photo"):
+        written()
+    assert not (tmp_path / "broken" / "fits.csv").exists()
 
 
 def test_the_overlay_colours_the_subjects_sides(
