@@ -53,9 +53,10 @@ class Look:
 
 
 def usual_workers(pictures: int) -> int:
-    """How many processes are worth starting for so many pictures: 1 is this one alone."""
-    most = min(_compile.threads(), MOST)
-    return max(1, min(most, pictures // WORTH)) if most > 1 else 1
+    """How many processes are worth starting for so many pictures; 1 is this one alone, as it always is on two cores: threads
+    that write files (:meth:`.FitsWriter.put`) use the second."""
+    cores = _compile.threads()
+    return 1 if cores < 3 else max(1, min(cores - 1, MOST, pictures // WORTH))
 
 
 def in_processes(

@@ -238,8 +238,8 @@ def workers(model: MorphableModel, folder: Path | None) -> Iterator[str]:
             written = {p.name: p.read_bytes() for p in sorted(out.iterdir())}
             files = files or written
             yield (
-                f"--workers {n}: {spent:.0f} s by the clock, {used:.0f} s of processor time ({used / spent:.2f} cores), load average "
-                f"{os.getloadavg()[0]:.1f}; {len(written)} files, {'the same bytes' if written == files else 'OTHER BYTES'}"
+                f"--workers {n}: {spent:.0f} s by the clock, {used:.0f} s of processor time (load {os.getloadavg()[0]:.1f}); "
+                f"{len(written)} files, {'the same bytes' if written == files else 'OTHER BYTES'}"
             )
 
 

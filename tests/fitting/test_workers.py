@@ -121,8 +121,9 @@ def test_what_cannot_be_sent_and_how_many(makehuman: MorphableModel, monkeypatch
         fit(picture(1), makehuman, Jittered(), workers=0)
     monkeypatch.setattr(looking._compile, "threads", lambda: 16)
     assert [usual_workers(n) for n in (0, 1, 127, 128, 300, 10**6)] == [1, 1, 1, 2, 4, 8]
-    monkeypatch.setattr(looking._compile, "threads", lambda: 2)
-    assert usual_workers(10**6) == 2
+    for cores, expected in ((1, 1), (2, 1), (3, 2), (4, 3)):
+        monkeypatch.setattr(looking._compile, "threads", lambda n=cores: n)
+        assert usual_workers(10**6) == expected
 
 
 @pytest.mark.usefixtures("with_mediapipe")
