@@ -24,6 +24,7 @@ from PIL import Image, ImageFilter
 
 from morphsym.experiment.atomic import writing
 from morphsym.faces import MorphableModel, emotion_preset, load_model
+from morphsym.faces.furrows import furrow_shade, furrowed
 from morphsym.faces.people import sample_person
 from morphsym.fitting.crop import align, crop, moved
 from morphsym.fitting.detectors.mediapipe import MediaPipeDetector
@@ -142,6 +143,8 @@ def picture(
         else sample_point_lights(rng, 1, distance)
     )  # fmt: skip
     albedo = np.clip(person.albedo * rng.uniform(0.85, 1.15, 3), 0, 1).astype(np.float32)
+    if rng.random() < 0.7:  # furrows help where a face has them; the others teach to read without
+        albedo = furrowed(model, albedo, furrow_shade(model, e[None], float(rng.uniform(0.2, 1.5))))[0].numpy()
     key = np.float32([0.0, 1.0, 0.0])  # replaced by the background where nothing is drawn
     plain = rng.random() < 0.4
     back = rng.uniform(0, 1, 3)
