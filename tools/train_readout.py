@@ -2,44 +2,40 @@
 
 ``python tools/train_readout.py FOLDER -o assets/readout/expression.npz`` (``--models ict`` leaves the other model out)
 
-A network of about 0.9 million weights: linear maps of whitened points and pixels, which begin as their ridge regression, and
-convolutions over the frontal picture, with layers that join them. It predicts the mean and the difference of every pair of
-mirror shapes and the logarithms of their standard deviations; the loss is the Gaussian likelihood, each term weighed by its
-standard deviation so that what is hard to see is learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic
+First the ridge regression of means and differences on the points and on the maps of :mod:`morphsym.fitting.gradients`
+(``tools/readout_data.py``), then a network of 0.8 million weights for what is left: convolutions over the maps of one side
+laid over those of the other, mirrored, so that every layer can compare them. It predicts the mean and the difference of every
+pair of mirror shapes and the logarithms of their standard deviations; the loss is the Gaussian likelihood, each term weighed
+by its standard deviation so that what is hard to see is learned too (Seitzer et al. 2022, *On the Pitfalls of Heteroscedastic
 Uncertainty Estimation*, β = 0.5), of the mean over a picture and its mirror image, as the network is used. A second head sees
-the points only. Every sample is moved, relit and covered at random. The last tenth of each model's shards is kept out: the
-standard deviations are scaled by shape so that they are right there. Each model's identity is read by ridge regression.
-With ``--minutes`` training stops, and goes on when the same command is given again.
+the points only. Every picture comes as it is and ``--versions`` times moved, relit and covered at random. The last tenth of
+each model's shards is kept out: the standard deviations are scaled by shape so that they are right there. Each model's
+identity is read by ridge regression. With ``--minutes`` training stops, and goes on when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import RBFInterpolator
+from readout_data import WHITE, Data, Linear, components, load, mean_surface, mirror_partner
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample
 
 from morphsym.experiment.atomic import writing
 from morphsym.faces import load_model
-from morphsym.fitting.crop import CENTRE, PER_CM, SEEN, SIZE, STEADY, Frontal
-from morphsym.fitting.detectors.mediapipe import _mirror_map, mirrored_scores
+from morphsym.fitting.crop import SEEN, Frontal
+from morphsym.fitting.gradients import DIRECTIONS, halves
 from morphsym.fitting.priors import identity_lengths
-from morphsym.fitting.readout import Readout, channels, features, grey_of, halves
+from morphsym.fitting.readout import Readout, sides
 
-LAYERS = ((2, 24, 5, 2), (24, 40, 3, 2), (40, 40, 3, 1), (40, 72, 3, 2), (72, 72, 3, 1), (72, 96, 3, 2), (96, 24, 1, 1))
-"""In, out, kernel, stride."""
+LAYERS = ((2 * DIRECTIONS, 48, 3, 2), (48, 48, 3, 1), (48, 96, 3, 2), (96, 96, 3, 1), (96, 32, 1, 1))
+"""In, out, kernel, stride. What leaves a layer in the shape in which it came is added to it."""
 
-WHITE = 160
-"""Principal components of the points and scores that the network sees."""
-
-PIXELS = 200
-"""Principal components of the mean and of the difference of the picture's halves."""
+REACH = 26
+"""Columns of a side's maps, of 2 pixels: 22 to the middle of the face, and 4 of the other side."""
 
 EVEN = 100
 """Principal components of points and of pixels that the identity is read from."""
@@ -53,245 +49,56 @@ SOURCES = {
 """The models' files."""
 
 RIDGE = 0.02
-"""Of the linear maps that training starts from, by the number of samples; what is whitened has variance 1."""
+"""Of the linear maps, by the number of samples; what is whitened has variance 1."""
 
-BATCH = 32
+BATCH = 64
 SEED = 710_100
 SIGN = torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0, -1.0])[:, None]
 """How the six outputs change in the mirror image."""
 
 
 class Network(nn.Module):
-    """The network with batch normalisation and whitened features, which :func:`folded` takes out."""
+    """The network with batch normalisation, which :func:`folded` takes out; the linear part is added to what it says."""
 
     def __init__(self, pairs: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(i, o, k, s, k // 2, bias=False) for i, o, k, s in LAYERS)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _, _ in LAYERS)
         with torch.no_grad():
-            size = self.look(torch.zeros(2, 2, SEEN, SEEN)).shape[1]
-        self.image = nn.Linear(size, 128)
+            size = self.look(torch.zeros(2, 2 * DIRECTIONS, SEEN // 2, REACH)).shape[1]
+        self.image = nn.Linear(size, 192)
         self.points = nn.Linear(WHITE, 128)
-        self.sketch = nn.Linear(2 * PIXELS, 128)
-        self.joined = nn.Linear(3 * 128, 160)
-        self.out = nn.Linear(160, 4 * pairs)
+        self.joined = nn.Linear(192 + 128, 192)
+        self.out = nn.Linear(192, 4 * pairs)
         self.alone, self.alone_out = nn.Linear(128, 96), nn.Linear(96, 2 * pairs)
-        self.straight = nn.Linear(WHITE, 2 * pairs, bias=False)  # what is linear in the points
-        self.linear = nn.Linear(2 * PIXELS, 2 * pairs, bias=False)  # and in the pixels
         nn.init.normal_(self.out.weight, std=0.01)
         self.drop = nn.Dropout(0.1)
         self.pairs = pairs
 
     def look(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x)).relu()
+            y = norm(conv(x)).relu()
+            x = x + y if x.shape == y.shape else y
         return x.flatten(1)
 
-    def forward(self, images: Tensor, points: Tensor, pixels: Tensor) -> Tensor:
-        """``(B, 6, P)`` as :meth:`morphsym.fitting.readout.Readout.outputs`; ``points``, ``pixels`` whitened."""
-        seen = self.drop(self.image(self.look(images)).relu())
-        known = self.drop(self.points(points).relu())
-        sketched = self.drop(self.sketch(pixels).relu())
-        joined = self.joined(torch.cat([seen, known, sketched], 1)).relu()
-        whole = self.out(joined).unflatten(1, (4, self.pairs))
-        straight = (self.straight(points) + self.linear(pixels)).unflatten(1, (2, self.pairs))
-        alone = self.alone_out(self.alone(known).relu()).unflatten(1, (2, self.pairs))
+    def forward(self, fine: Tensor, linear: Tensor, white: Tensor) -> Tensor:
+        """``(2 B, 6, P)`` as :meth:`morphsym.fitting.readout.Readout.outputs`; ``linear`` and ``white`` of :class:`Linear`."""
+        x = sides(fine, REACH).contiguous(memory_format=torch.channels_last)
+        seen = self.drop(self.image(self.look(x)).relu())
+        known = self.drop(self.points(white.flatten(0, 1)).relu())
+        joined = self.drop(self.joined(torch.cat([seen, known], 1)).relu())
+        whole = self.out(joined).unflatten(1, (4, self.pairs)).float()
+        alone = self.alone_out(self.alone(known).relu()).unflatten(1, (2, self.pairs)).float()
+        straight = torch.cat([linear, linear * SIGN[:2]])
         return torch.cat([whole[:, :2] + straight, whole[:, 2:], alone], dim=1)
 
 
-@dataclass(frozen=True)
-class White:
-    """How features and pixels are whitened."""
-
-    mean: Tensor  # (F,)
-    points: Tensor  # (F, WHITE)
-    pixel_mean: Tensor  # (D,)
-    even: Tensor  # (D / 2, PIXELS)
-    odd: Tensor  # (D / 2, PIXELS)
-
-    @classmethod
-    def of(cls, data: Data) -> White:
-        """By the principal components of all pictures and their mirror images."""
-        mean, points = components(data.given.flatten(0, 1), WHITE)
-        pixels = torch.cat([halves(data.plain(rows, 0)[0]) for rows in torch.arange(len(data)).split(500)])
-        half = pixels.shape[1] // 2
-        even_mean, even = components(pixels[:, :half], PIXELS)
-        _, odd = components(torch.cat([pixels[:, half:], -pixels[:, half:]]), PIXELS)
-        return cls(mean, points, torch.cat([even_mean, torch.zeros(half)]), even, odd)
-
-    def __call__(self, images: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, WHITE)`` and ``(B, 2 PIXELS)``."""
-        pixels = halves(images) - self.pixel_mean
-        half = pixels.shape[1] // 2
-        return (given - self.mean) @ self.points, torch.cat(
-            [pixels[:, :half] @ self.even, pixels[:, half:] @ self.odd], 1
-        )
-
-
-def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean ``(F,)`` of ``rows (N, F)`` and the map ``(F, count)`` to their leading principal components, of variance 1.
-
-    Turning the head moves the points far more than any expression does; whitened, both count alike.
-    """
-    flat = rows.double()
-    mean = flat.mean(0)
-    values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
-    return mean.float(), (vectors[:, -count:] / (values[-count:] + 1e-5).sqrt()).float()
-
-
-@torch.no_grad()
-def begin_linear(network: Network, data: Data, white: White) -> None:
-    """The network's linear maps start as the ridge regression of means and differences on both."""
-    rows, targets = [], []
-    for flip in (0, 1):
-        for part in torch.arange(len(data)).split(500):
-            rows.append(torch.cat(white(*data.plain(part, flip)), 1))
-            targets.append(data.target[flip, part].flatten(1))
-    x, y = torch.cat(rows).double(), torch.cat(targets).double()
-    network.out.bias[: 2 * network.pairs] = y.mean(0).float()
-    found = torch.linalg.solve(x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1]), x.T @ (y - y.mean(0))).float()
-    network.straight.weight.copy_(found[:WHITE].T)
-    network.linear.weight.copy_(found[WHITE:].T)
-
-
-def load(
-    folder: Path, models: list[str], kept_out: float
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Training and kept-out arrays, and what they share: names of scores and shapes."""
-    parts: tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]] = ([], [])
-    shared: dict[str, np.ndarray] = {}
-    for model in models:
-        paths = sorted(folder.glob(f"{model}_*.npz"))
-        if len(paths) < 2:
-            raise SystemExit(
-                f"expected at least two shards {model}_*.npz in {folder}; run tools/readout_renders.py first"
-            )
-        last = max(1, round(kept_out * len(paths)))
-        for i, path in enumerate(paths):
-            with np.load(path, allow_pickle=False) as z:
-                names = z["names"].tolist()
-                shared = shared or {"names": np.array(names[:66]), "score_names": z["score_names"]}
-                at = [names.index(n) for n in shared["names"].tolist()]
-                row = {
-                    "crop": z["crop"],
-                    "points": z["points"],
-                    "scores": z["scores"],
-                    "expression": z["expression"][:, at],
-                }
-                parts[i >= len(paths) - last].append(row)
-    whole = [{k: np.concatenate([r[k] for r in rows]) for k in rows[0]} for rows in parts]
-    return whole[0], whole[1], shared
-
-
-def mirror_partner(names: list[str]) -> list[tuple[str, str]]:
-    """Left shape and its mirror partner, for every left shape. ``jawLeft`` and ``mouthLeft`` are directions."""
-    pairs = []
-    for n in names:
-        if n.endswith(".left"):
-            stem = n.removesuffix(".left")
-            swap = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
-            pairs.append((n, swap.get(stem, stem) + ".right"))
-        elif n.endswith("Left"):
-            pairs.append((n, n.removesuffix("Left") + "Right"))
-    return pairs
-
-
-def mean_surface() -> tuple[np.ndarray, np.ndarray]:
-    """``places (S, 3)`` and ``depth (SEEN, SEEN)`` of :class:`Frontal`: the bundled head's mean face, by MediaPipe's points."""
-    model = load_model("makehuman")
-    points = model.embed(model.mean[None], model.landmarks478)[0].numpy().astype(np.float64)[:468] * [1, -1, 1]
-    points -= points[[33, 133, 362, 263]].mean(axis=0)
-    points = (points + points[_mirror_map()[:468]] * [-1, 1, 1]) / 2
-    scale = 4.31 / abs(points[33, 0])  # as wide as the crop's mean face
-    points *= scale
-    steps = (np.arange(SEEN) + 0.5 - SEEN / 2) / PER_CM
-    grid = np.stack(np.meshgrid(steps + CENTRE[0], steps + CENTRE[1]), -1).reshape(-1, 2)
-    smooth = RBFInterpolator(points[:, :2], points[:, 2], smoothing=0.5, neighbors=None)
-    depth = np.clip(smooth(grid), -7, 4).reshape(SEEN, SEEN)
-    return points[list(STEADY)], (depth + depth[:, ::-1]) / 2
-
-
-class Data:
-    """Arrays as tensors, and batches of them."""
-
-    def __init__(self, arrays: dict[str, np.ndarray], shared: dict[str, np.ndarray], front: Frontal) -> None:
-        names, score_names = shared["names"].tolist(), shared["score_names"].tolist()
-        left = [names.index(a) for a, _ in mirror_partner(names)]
-        right = [names.index(b) for _, b in mirror_partner(names)]
-        e = arrays["expression"]
-        points = torch.from_numpy(arrays["points"])
-        seen = [
-            front(torch.from_numpy(grey_of(arrays["crop"][i : i + 500])), points[i : i + 500])
-            for i in range(0, len(e), 500)
-        ]
-        self.seen = torch.cat(seen).half()
-        swap = [score_names.index(n) for n in mirrored_scores(dict.fromkeys(score_names, 0.0))]
-        other = arrays["points"][:, _mirror_map()] * np.float32([-1, 1]) + np.float32([SIZE, 0])
-        self.given = torch.from_numpy(
-            np.stack([features(arrays["points"], arrays["scores"]), features(other, arrays["scores"][:, swap])])
-        )  # (2, N, F): the picture's and the mirror image's
-        mean, difference = (e[:, left] + e[:, right]) / 2, e[:, left] - e[:, right]
-        self.target = torch.from_numpy(np.stack([np.stack([mean, difference], 1), np.stack([mean, -difference], 1)]))
-
-    def __len__(self) -> int:
-        return len(self.seen)
-
-    def plain(self, rows: Tensor, flip: int) -> tuple[Tensor, Tensor]:
-        """Images and features as they are, or mirrored."""
-        grey = self.seen[rows].float()
-        return channels(grey.flip(2) if flip else grey), self.given[flip, rows]
-
-    def varied(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures moved, turned, relit and covered, then their mirror images; features of both; targets of the pictures."""
-        n = len(rows)
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return torch.rand(n, *shape, generator=generator) * (high - low) + low
-
-        angle, scale = uniform(-0.015, 0.015), uniform(0.97, 1.03)
-        shift, skew = uniform(-0.035, 0.035, 2), uniform(-0.02, 0.02)
-        theta = torch.stack([
-            torch.stack([scale * angle.cos(), skew - scale * angle.sin(), shift[:, 0]], -1),
-            torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], -1),
-        ], 1)  # fmt: skip
-        grid = affine_grid(theta, [n, 1, SEEN, SEEN], align_corners=False)
-        x = grid_sample(self.seen[rows, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
-        fields = torch.nn.functional.interpolate(
-            torch.randn(n, 1, 4, 4, generator=generator), size=(SEEN, SEEN), mode="bicubic", align_corners=False
-        )[:, 0]
-        x = x * torch.exp(fields * (uniform(-0.3, 0.25).clamp(min=0))[:, None, None])
-        fine = torch.nn.functional.interpolate(
-            torch.randn(n, 1, 30, 30, generator=generator), size=(SEEN, SEEN), mode="bilinear", align_corners=False
-        )[:, 0]
-        x = (
-            x
-            + fine * uniform(-8, 8).clamp(min=0)[:, None, None]
-            + torch.randn(x.shape, generator=generator) * uniform(0, 5)[:, None, None]
-        )
-        y0, x0, h, w = (
-            uniform(0, 1) * SEEN,
-            uniform(0, 1) * SEEN,
-            uniform(0.05, 0.3) * SEEN,
-            uniform(0.05, 0.3) * SEEN,
-        )
-        steps = torch.arange(SEEN)
-        inside = ((steps - y0[:, None]).abs() < h[:, None] / 2)[:, :, None] & (
-            (steps - x0[:, None]).abs() < w[:, None] / 2
-        )[:, None]
-        covered = inside & (torch.rand(n, generator=generator) < 0.25)[:, None, None]
-        x = torch.where(covered, uniform(0, 255)[:, None, None], x)
-        seen = channels(x)
-        given = self.given[:, rows]
-        given = given + 0.02 * torch.randn(given.shape, generator=generator)
-        return torch.cat([seen, seen.flip(3)]), given.flatten(0, 1), self.target[0, rows]
-
-
 def identity_maps(
-    folder: Path, models: list[str], data: Data, check: Data, white: White, kept_out: float
+    folder: Path, models: list[str], data: Data, check: Data, even_mean: Tensor, kept_out: float
 ) -> dict[str, np.ndarray]:
     """Ridge regression of each model's identity on the mean of picture and mirror image; deviations on what was kept out."""
     points_mean, points = components(data.given.mean(0), EVEN)
-    pixels = white.even[:, -EVEN:]
+    _, pixels = components(torch.cat([halves(data.coarse[0][rows].float())[0] for rows in data.rows()]), EVEN)
     out = {
         "identity.points_mean": points_mean.numpy(),
         "identity.points": points.half().numpy(),
@@ -301,7 +108,7 @@ def identity_maps(
     def seen(part: Data, rows: Tensor) -> Tensor:
         found = []
         for some in rows.split(500):
-            even = (halves(part.plain(some, 0)[0]) - white.pixel_mean)[:, : len(pixels)]
+            even = halves(part.coarse[0][some].float())[0] - even_mean
             found.append(torch.cat([(part.given[:, some].mean(0) - points_mean) @ points, even @ pixels], 1))
         return torch.cat(found).double()
 
@@ -330,9 +137,9 @@ def identity_maps(
 
 
 def eight_bits(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The maps of pixels, which are most of the weights, in eight bits with a scale a row; the others as they are."""
+    """What is a matrix, which is most of the weights, in eight bits with a scale a row; the others as they are."""
     out = dict(arrays)
-    for k in ("sketch.w", "linear.w", "image.w"):
+    for k in ("even", "odd", "image.w", "joined.w", "out.w", "points.w", "alone.w", "alone_out.w"):
         scale = np.abs(arrays[k].astype(np.float32)).max(axis=1) / 127
         out[k] = np.round(arrays[k].astype(np.float32) / scale[:, None]).astype(np.int8)
         out[f"{k}.scale"] = scale.astype(np.float32)
@@ -357,22 +164,20 @@ def loss_of(out: Tensor, target: Tensor) -> Tensor:
 
 
 def train(
-    data: Data, epochs: int, rate: float, check: Data, state: Path, minutes: float
-) -> tuple[Network, White] | None:
-    """The trained network and how its inputs are whitened; None when the minutes were over before. ``state`` goes on."""
+    data: Data, linear: Linear, epochs: int, rate: float, check: Data, state: Path, minutes: float
+) -> Network | None:
+    """The trained network; None when the minutes were over before. ``state`` goes on."""
     end = time.monotonic() + 60 * minutes
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    white = White.of(data)
     network = Network(data.target.shape[-1]).to(memory_format=torch.channels_last)
-    begin_linear(network, data, white)
-    print(f"linear: differences r {validated(network, check, white):.3f}", flush=True)
+    straight = [
+        torch.cat([linear(coarse[rows].float(), data.given[:, rows])[0] for rows in data.rows()])
+        for coarse in data.coarse
+    ]
     steps = max(1, len(data) // BATCH)
-    careful = [network.straight.weight, network.linear.weight]  # which begin where they are good already
-    others = [p for p in network.parameters() if all(p is not c for c in careful)]
-    optimiser = torch.optim.AdamW([{"params": others}, {"params": careful}], weight_decay=0.02)
-    rates = [rate, rate / 20]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, epochs * steps, pct_start=0.15)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, epochs * steps, pct_start=0.15)
     done = 0
     if state.is_file():
         kept = torch.load(state, weights_only=True)
@@ -387,10 +192,13 @@ def train(
         start, total = time.perf_counter(), 0.0
         order = torch.randperm(len(data), generator=generator)
         for i in range(steps):
-            images, given, target = data.varied(order[i * BATCH : (i + 1) * BATCH], generator)
+            rows = order[i * BATCH : (i + 1) * BATCH]
+            version = int(torch.randint(len(data.fine), (1,), generator=generator))
+            given = data.given[:, rows]
+            white = (given + 0.02 * torch.randn(given.shape, generator=generator) - linear.mean) @ linear.white
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                out = network(images.contiguous(memory_format=torch.channels_last), *white(images, given))
-            loss = loss_of(averaged(out), target)
+                out = network(data.fine[version][rows].float(), straight[version][rows], white)
+            loss = loss_of(averaged(out), data.target[rows])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -403,26 +211,25 @@ def train(
             "schedule": schedule.state_dict(), "generator": generator.get_state(),
         }, state)  # fmt: skip
         if epoch % 4 == 3 or epoch == epochs - 1:
-            line += f"; kept out: differences r {validated(network, check, white):.3f}"
+            line += f"; kept out: differences r {validated(network, check, linear):.3f}"
         print(line, flush=True)
-    return network.eval(), white
+    return network.eval()
 
 
 @torch.no_grad()
-def both_ways(network: Network, data: Data, white: White) -> Tensor:
+def both_ways(network: Network, data: Data, linear: Linear) -> Tensor:
     """``(N, 6, P)``: outputs averaged over picture and mirror image."""
     network.eval()
-    found = []
-    for rows in torch.arange(len(data)).split(128):
-        images, given = (torch.cat(x) for x in zip(*(data.plain(rows, flip) for flip in (0, 1)), strict=True))
-        found.append(averaged(network(images, *white(images, given))))
-    return torch.cat(found)
+    return torch.cat([
+        averaged(network(data.fine[0][rows].float(), *linear(data.coarse[0][rows].float(), data.given[:, rows])))
+        for rows in data.rows(128)
+    ])  # fmt: skip
 
 
-def validated(network: Network, check: Data, white: White) -> float:
+def validated(network: Network, check: Data, linear: Linear) -> float:
     """Mean over the shapes of the correlation of found and true differences."""
-    out = both_ways(network, check, white)
-    return float(correlation(out[:, 1], check.target[0, :, 1]).nanmean())
+    out = both_ways(network, check, linear)
+    return float(correlation(out[:, 1], check.target[:, 1]).nanmean())
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -439,22 +246,20 @@ def calibrated(out: Tensor, target: Tensor) -> np.ndarray:
     return torch.cat([factor, apart]).numpy()
 
 
-def folded(network: Network, white: White) -> dict[str, np.ndarray]:
-    """The weights for inference, batch normalisation and whitening folded in."""
+def folded(network: Network, linear: Linear) -> dict[str, np.ndarray]:
+    """The weights for inference, batch normalisation folded in."""
     out = {}
     for i, (conv, norm) in enumerate(zip(network.convs, network.norms, strict=True)):
         gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         out[f"conv{i}.w"] = conv.weight * gain[:, None, None, None]
         out[f"conv{i}.b"] = norm.bias - norm.running_mean * gain
-    for name in ("image", "joined", "out", "alone", "alone_out"):
+    for name in ("image", "points", "joined", "out", "alone", "alone_out"):
         layer = getattr(network, name)
         out[f"{name}.w"], out[f"{name}.b"] = layer.weight, layer.bias
-    out["points.w"], out["points.b"] = network.points.weight, network.points.bias
-    out["straight.w"], out["white"] = network.straight.weight, white.points
-    both = torch.block_diag(white.even, white.odd).T
-    out["sketch.w"], out["sketch.b"] = network.sketch.weight @ both, network.sketch.bias
-    out["linear.w"] = network.linear.weight @ both
-    return {k: v.detach().contiguous().numpy().astype(np.float16) for k, v in out.items()}
+    for name in ("white", "points_even", "points_odd", "even", "odd"):
+        out[name] = getattr(linear, name)
+    half = {k: v.detach().contiguous().numpy().astype(np.float16) for k, v in out.items()}
+    return half | {k: getattr(linear, k).numpy() for k in ("mean", "even_mean", "means")}
 
 
 def main() -> None:
@@ -462,26 +267,28 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="shards of tools/readout_renders.py")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=["ict", "makehuman"])
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="train for so long; the same command goes on"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--versions", type=int, default=2, help="varied at random, of every picture")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     training, kept, shared = load(args.folder, args.models, 0.1)
     places, depth = mean_surface()
     front = Frontal(places, depth)
-    data, check = Data(training, shared, front), Data(kept, shared, front)
+    data, check = Data(training, shared, front, args.versions, SEED), Data(kept, shared, front)
     print(f"{len(data)} renders to train on, {len(check)} kept out", flush=True)
-    trained = train(data, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes)
-    if trained is None:
+    linear = Linear.of(data, RIDGE)
+    straight = torch.cat([linear(check.coarse[0][r].float(), check.given[:, r])[0] for r in check.rows()])
+    print(f"linear: differences r {float(correlation(straight[:, 1], check.target[:, 1]).nanmean()):.3f}", flush=True)
+    network = train(data, linear, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes)
+    if network is None:
         print("not finished: run the same command again")
         return
-    network, white = trained
-    out = both_ways(network, check, white)
-    target = check.target[0]
+    out, target = both_ways(network, check, linear), check.target
     pairs = mirror_partner(shared["names"].tolist())
     for (left, _), r, e, s in zip(
         pairs,
@@ -492,10 +299,10 @@ def main() -> None:
     ):
         print(f"  {left}: difference r {r:.3f}, error {e:.3f}, true {s:.3f}")
     arrays = {
-        **eight_bits(folded(network, white)), **identity_maps(args.folder, args.models, data, check, white, 0.1),
-        "models": np.array(args.models), "mean": white.mean.numpy(), "halves_mean": white.pixel_mean.numpy(),
+        **eight_bits(folded(network, linear)),
+        **identity_maps(args.folder, args.models, data, check, linear.even_mean, 0.1), "models": np.array(args.models),
         "places": places.astype(np.float32), "depth": depth.astype(np.float16), "calibration": calibrated(out, target),
-        "strides": np.array([s for *_, s in LAYERS]), "score_names": shared["score_names"],
+        "strides": np.array([s for *_, s in LAYERS]), "reach": np.array(REACH), "score_names": shared["score_names"],
         "left": np.array([a for a, _ in pairs]), "right": np.array([b for _, b in pairs]),
         "trained_on": np.array(f"{len(data)} renders of {', '.join(args.models)}"),
     }  # fmt: skip
@@ -503,10 +310,11 @@ def main() -> None:
     with writing(args.out) as aside, open(aside, "wb") as f:
         np.savez_compressed(f, **arrays)
     written = Readout(args.out)
-    images, given = check.plain(torch.arange(16), 0)
     with torch.no_grad():
-        wanted = network(images, *white(images, given))
-    off = float((written.outputs(images, given) - wanted)[:, :2].abs().max())
+        found = averaged(
+            written.outputs(check.fine[0][:16].float(), check.coarse[0][:16].float(), check.given[:, :16]).flatten(0, 1)
+        )
+    off = float((found - out[:16])[:, :2].abs().max())
     if not off < 0.02:
         raise SystemExit(f"the written weights give other answers than the network that was trained: {off:.3f} off")
     print(f"wrote {args.out}: {args.out.stat().st_size} bytes, {off:.4f} off by rounding")

@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, linear, relu
+from torch.nn.functional import conv2d, linear, relu
 
 from .. import resources
 from ..errors import ModelError
@@ -32,12 +32,10 @@ from ..rendering.color import GREY
 from . import crop as crops
 from .detectors import Detection
 from .detectors.mediapipe import _mirror_map, mirrored_scores
+from .gradients import halves, mirrored, oriented
 from .threads import one_each
 
 ASSET = "readout/expression.npz"
-
-LOCAL = 17
-"""Side of the window over which the second channel is normalised, pixels."""
 
 LEAST_CONTRAST = 2.0
 """Standard deviation of the crop's grey levels below which there is nothing to be seen."""
@@ -86,31 +84,6 @@ class Reading:
         return out | dict(zip(self.right, (self.mean - self.difference / 2).tolist(), strict=True))
 
 
-def channels(grey: Tensor) -> Tensor:
-    """Frontal pictures ``grey (B, H, W)`` as the network sees them, ``(B, 2, H, W)``: contrast over all, and over a window."""
-    x = grey[:, None]
-    x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 4.0)
-    mean = _window_mean(x)
-    spread = (_window_mean(x * x) - mean * mean).clamp(min=0).sqrt()
-    return torch.cat([x, (x - mean) / (spread + 0.15)], dim=1)
-
-
-def halves(images: Tensor) -> Tensor:
-    """``(B, 2, H, W)`` of :func:`channels` to ``(B, H W / 4)``: the second at half the size, the mean of its left and right half
-    (one of them mirrored), then half their difference: what a linear map of the pixels can tell about means and differences."""
-    small = avg_pool2d(images[:, 1:], 2)[:, 0]
-    other = small.flip(2)
-    half = small.shape[2] // 2
-    return torch.cat([((small + s * other) / 2)[:, :, :half].flatten(1) for s in (1, -1)], dim=1)
-
-
-def _window_mean(x: Tensor) -> Tensor:
-    """The mean over :data:`LOCAL` × :data:`LOCAL` pixels, those that there are; rows, then columns."""
-    pad = LOCAL // 2
-    rows = avg_pool2d(x, (LOCAL, 1), 1, (pad, 0), count_include_pad=False)
-    return avg_pool2d(rows, (1, LOCAL), 1, (0, pad), count_include_pad=False)
-
-
 def features(points: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """``(…, 956 + S)`` float32 of ``points (…, 478, 2)`` in the crop's pixels and scores ``(…, S)``: cm and scores."""
     cm = (np.asarray(points, dtype=np.float32) - crops.SIZE / 2) / crops.PER_CM
@@ -128,6 +101,7 @@ class Readout:
             self.score_names = tuple(arrays["score_names"].tolist())
             self._front = crops.Frontal(arrays["places"].astype(np.float64), arrays["depth"].astype(np.float64))
             self._strides = [int(s) for s in arrays["strides"]]
+            self._reach = int(arrays["reach"])
             self._w = {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if v.dtype.kind == "f"}
             for k in [
                 k.removesuffix(".scale") for k in arrays if k.endswith(".scale")
@@ -142,27 +116,33 @@ class Readout:
                 "install morphsym again"
             ) from None
 
-    def outputs(self, images: Tensor, given: Tensor) -> Tensor:
-        """``(B, 6, P)``: mean, difference, log of their standard deviations, and both as the points alone tell them.
+    def outputs(self, fine: Tensor, coarse: Tensor, given: Tensor) -> Tensor:
+        """``(2, B, 6, P)``, of the pictures and of their mirror images: mean, difference, log of their standard deviations, and
+        both as the points alone tell them.
 
-        ``images (B, 2, H, W)`` of :func:`channels`, ``given (B, F)`` of :func:`features`.
+        ``fine`` and ``coarse`` maps of B frontal pictures (:func:`.gradients.oriented`), ``given (2, B, F)`` :func:`features` of
+        them and of their mirror images.
         """
         w = self._w
-        x = images
+        even, odd = halves(coarse)
+        white = (given - w["mean"]) @ w["white"]
+        means = (white[0] + white[1]) / 2 @ w["points_even"] + (even - w["even_mean"]) @ w["even"] + w["means"]
+        differences = (white[0] - white[1]) / 2 @ w["points_odd"] + odd @ w["odd"]
+        x = sides(fine, self._reach)
         for i, stride in enumerate(self._strides):
             kernel = w[f"conv{i}.w"]
-            x = relu(conv2d(x, kernel, w[f"conv{i}.b"], stride, kernel.shape[-1] // 2))
+            y = relu(conv2d(x, kernel, w[f"conv{i}.b"], stride, kernel.shape[-1] // 2))
+            x = x + y if x.shape == y.shape else y
         seen = relu(linear(x.flatten(1), w["image.w"], w["image.b"]))
-        white = (given - w["mean"]) @ w["white"]
-        known = relu(linear(white, w["points.w"], w["points.b"]))
-        plain = halves(images) - w["halves_mean"]
-        sketched = relu(linear(plain, w["sketch.w"], w["sketch.b"]))
-        joined = relu(linear(torch.cat([seen, known, sketched], 1), w["joined.w"], w["joined.b"]))
-        whole = linear(joined, w["out.w"], w["out.b"]).unflatten(1, (4, -1))
-        whole[:, :2] += linear(white, w["straight.w"]).unflatten(1, (2, -1))
-        whole[:, :2] += linear(plain, w["linear.w"]).unflatten(1, (2, -1))
+        known = relu(linear(white.flatten(0, 1), w["points.w"], w["points.b"]))
+        joined = relu(linear(torch.cat([seen, known], 1), w["joined.w"], w["joined.b"]))
+        whole = linear(joined, w["out.w"], w["out.b"]).unflatten(1, (4, -1)).unflatten(0, (2, -1))
+        whole[:, :, 0] += means
+        whole[:, :, 1] += torch.stack([differences, -differences])
         alone = linear(relu(linear(known, w["alone.w"], w["alone.b"])), w["alone_out.w"], w["alone_out.b"])
-        return torch.cat([whole[:, :2], whole[:, 2:].clamp(-5, 1), alone.unflatten(1, (2, -1))], dim=1)
+        return torch.cat(
+            [whole[:, :, :2], whole[:, :, 2:].clamp(-5, 1), alone.unflatten(1, (2, -1)).unflatten(0, (2, -1))], dim=2
+        )
 
     def read(self, pixels: np.ndarray, detection: Detection) -> Reading | None:
         """The reading of a face in ``pixels (H, W, 3)`` uint8; None where there is nothing to read.
@@ -186,24 +166,23 @@ class Readout:
 
     def read_grey(self, crop: Tensor, points: np.ndarray, scores: Mapping[str, float]) -> Reading:
         """The same of a crop's grey levels ``(112, 112)``."""
-        images = channels(self._front(crop[None], torch.from_numpy(points)[None]))
-        images = torch.cat([images, images.flip(3)])
+        fine, coarse = oriented(self._front(crop[None], torch.from_numpy(points)[None]))
         other = points[_mirror_map()] * (-1, 1) + (crops.SIZE, 0)
         given = features(
             np.stack([points, other]), np.stack([self._scores(scores), self._scores(mirrored_scores(scores))])
         )
         with torch.inference_mode():
-            both = self.outputs(images, torch.from_numpy(given)).double().numpy()
+            both = self.outputs(fine, coarse, torch.from_numpy(given)[:, None])[:, 0].double().numpy()
         found = combine(both, self._w["calibration"].double().numpy(), self.left, self.right)
-        return replace(found, identity=self._identity(images, torch.from_numpy(given), strangeness(found.doubt)))
+        return replace(found, identity=self._identity(coarse, torch.from_numpy(given), strangeness(found.doubt)))
 
-    def _identity(self, images: Tensor, given: Tensor, strange: float) -> dict[str, IdentityReading]:
-        """What is linear in the mean of picture and mirror image, ``(2, 2, H, W)`` and ``(2, F)``; ``strange``: factor of σ."""
+    def _identity(self, coarse: Tensor, given: Tensor, strange: float) -> dict[str, IdentityReading]:
+        """What is linear in the mean of picture and mirror image, ``(1, …)`` maps and ``(2, F)``; ``strange``: factor of σ."""
         w = self._w
-        even = halves(images[:1])[0] - w["halves_mean"]
+        even = halves(coarse)[0][0] - w["even_mean"]
         seen = torch.cat([
             (given.mean(0) - w["identity.points_mean"]) @ w["identity.points"],
-            even[: len(even) // 2] @ w["identity.pixels"],
+            even @ w["identity.pixels"],
         ])  # fmt: skip
         found = {}
         for name in self._models:
@@ -214,6 +193,13 @@ class Readout:
 
     def _scores(self, scores: Mapping[str, float]) -> np.ndarray:
         return np.array([scores.get(n, 0.0) for n in self.score_names], dtype=np.float32)
+
+
+def sides(fine: Tensor, reach: int) -> Tensor:
+    """``(2 B, 2 DIRECTIONS, H, reach)``: a side's half of the maps of :func:`.gradients.oriented`, ``reach`` columns wide, laid
+    over the other side's, mirrored. First the left side's (at the picture's right) of all pictures, then the right side's."""
+    both = torch.cat([fine, mirrored(fine)])[..., -reach:]
+    return torch.cat([both, both.roll(len(fine), 0)], dim=1)
 
 
 def grey_of(crop: np.ndarray) -> np.ndarray:
