@@ -10,7 +10,7 @@ by its standard deviation so that what is hard to see is learned too (Seitzer et
 Uncertainty Estimation*, β = 0.5), of the mean over a picture and its mirror image, as the network is used. A second head sees
 the points only. Every picture comes as it is and ``--versions`` times moved, relit and covered at random. The last tenth of
 each model's shards is kept out: the standard deviations are scaled by shape so that they are right there. Each model's
-identity is read by ridge regression. With ``--minutes`` training stops, and goes on when the same command is given again.
+identity: ``tools/readout_identity.py``. With ``--minutes`` training stops, and goes on when the same command is given again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from readout_data import WHITE, Data, Linear, components, load, mean_surface, mirror_partner
+from readout_data import WHITE, Data, Linear, load, mean_surface, mirror_partner
+from readout_identity import identity_maps
 from torch import Tensor, nn
 
 from morphsym.experiment.atomic import writing
-from morphsym.faces import load_model
 from morphsym.fitting.crop import SEEN, Frontal
-from morphsym.fitting.gradients import DIRECTIONS, halves
-from morphsym.fitting.priors import identity_lengths
+from morphsym.fitting.gradients import DIRECTIONS
 from morphsym.fitting.readout import Readout, sides
 
 LAYERS = ((2 * DIRECTIONS, 48, 3, 2), (48, 48, 3, 1), (48, 96, 3, 2), (96, 96, 3, 1), (96, 32, 1, 1))
@@ -36,17 +35,6 @@ LAYERS = ((2 * DIRECTIONS, 48, 3, 2), (48, 48, 3, 1), (48, 96, 3, 2), (96, 96, 3
 
 REACH = 26
 """Columns of a side's maps, of 2 pixels: 22 to the middle of the face, and 4 of the other side."""
-
-EVEN = 100
-"""Principal components of points and of pixels that the identity is read from."""
-
-RIDGE_IDENTITY = 0.1
-
-SOURCES = {
-    "ict": str(Path(__file__).resolve().parents[2] / "shared/data/face_models/ict_facekit.npz"),
-    "makehuman": "makehuman",
-}
-"""The models' files."""
 
 RIDGE = 0.02
 """Of the linear maps, by the number of samples; what is whitened has variance 1."""
@@ -93,49 +81,6 @@ class Network(nn.Module):
         return torch.cat([whole[:, :2] + straight, whole[:, 2:], alone], dim=1)
 
 
-def identity_maps(
-    folder: Path, models: list[str], data: Data, check: Data, even_mean: Tensor, kept_out: float
-) -> dict[str, np.ndarray]:
-    """Ridge regression of each model's identity on the mean of picture and mirror image; deviations on what was kept out."""
-    points_mean, points = components(data.given.mean(0), EVEN)
-    _, pixels = components(torch.cat([halves(data.coarse[0][rows].float())[0] for rows in data.rows()]), EVEN)
-    out = {
-        "identity.points_mean": points_mean.numpy(),
-        "identity.points": points.half().numpy(),
-        "identity.pixels": pixels.half().numpy(),
-    }
-
-    def seen(part: Data, rows: Tensor) -> Tensor:
-        found = []
-        for some in rows.split(500):
-            even = halves(part.coarse[0][some].float())[0] - even_mean
-            found.append(torch.cat([(part.given[:, some].mean(0) - points_mean) @ points, even @ pixels], 1))
-        return torch.cat(found).double()
-
-    first = {id(data): 0, id(check): 0}
-    for name in models:
-        paths = sorted(folder.glob(f"{name}_*.npz"))
-        last = max(1, round(kept_out * len(paths)))
-        parts = []
-        for part, some in ((data, paths[:-last]), (check, paths[-last:])):
-            truth = np.concatenate([np.load(p, allow_pickle=False)["identity"] for p in some])
-            rows = torch.arange(first[id(part)], first[id(part)] + len(truth))
-            first[id(part)] += len(truth)
-            parts.append((seen(part, rows), torch.from_numpy(truth).double()))
-        (x, y), (xk, yk) = parts
-        mean = y.mean(0)
-        w = torch.linalg.solve(x.T @ x + RIDGE_IDENTITY * len(x) * torch.eye(x.shape[1]), x.T @ (y - mean))
-        sigma = (xk @ w + mean - yk).square().mean(0).sqrt()
-        print(
-            f"identity of {name}: {1 - float((sigma**2).sum() / (yk - mean).square().mean(0).sum()):.2f} of the variance",
-            flush=True,
-        )
-        found = {"w": w.float().half(), "b": mean.float(), "sigma": sigma.float()}
-        out |= {f"identity.{name}.{k}": v.numpy() for k, v in found.items()}
-        out[f"identity.{name}.lengths"] = identity_lengths(load_model(SOURCES[name])).astype(np.float32)
-    return out
-
-
 def eight_bits(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What is a matrix, which is most of the weights, in eight bits with a scale a row; the others as they are."""
     out = dict(arrays)
@@ -164,12 +109,20 @@ def loss_of(out: Tensor, target: Tensor) -> Tensor:
 
 
 def train(
-    data: Data, linear: Linear, epochs: int, rate: float, check: Data, state: Path, minutes: float
+    data: Data,
+    linear: Linear,
+    epochs: int,
+    rate: float,
+    check: Data,
+    state: Path,
+    minutes: float,
+    before: Path | None,
+    seed: int,
 ) -> Network | None:
-    """The trained network; None when the minutes were over before. ``state`` goes on."""
+    """The trained network; None when the minutes were over before. ``state`` goes on, ``before`` only lends its network."""
     end = time.monotonic() + 60 * minutes
-    torch.manual_seed(SEED)
-    generator = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     network = Network(data.target.shape[-1]).to(memory_format=torch.channels_last)
     straight = [
         torch.cat([linear(coarse[rows].float(), data.given[:, rows])[0] for rows in data.rows()])
@@ -179,6 +132,8 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, epochs * steps, pct_start=0.15)
     done = 0
+    if before is not None:
+        network.load_state_dict(torch.load(before, weights_only=True)["network"])
     if state.is_file():
         kept = torch.load(state, weights_only=True)
         done = kept["done"]
@@ -272,6 +227,8 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="train for so long; the same command goes on"
     )
+    parser.add_argument("--start", type=Path, help="the .state of another training, whose network is trained further")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the order, and of what is varied")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--versions", type=int, default=2, help="varied at random, of every picture")
     args = parser.parse_args()
@@ -279,12 +236,14 @@ def main() -> None:
     training, kept, shared = load(args.folder, args.models, 0.1)
     places, depth = mean_surface()
     front = Frontal(places, depth)
-    data, check = Data(training, shared, front, args.versions, SEED), Data(kept, shared, front)
+    data, check = Data(training, shared, front, args.versions, args.seed), Data(kept, shared, front)
     print(f"{len(data)} renders to train on, {len(check)} kept out", flush=True)
     linear = Linear.of(data, RIDGE)
     straight = torch.cat([linear(check.coarse[0][r].float(), check.given[:, r])[0] for r in check.rows()])
     print(f"linear: differences r {float(correlation(straight[:, 1], check.target[:, 1]).nanmean()):.3f}", flush=True)
-    network = train(data, linear, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes)
+    network = train(
+        data, linear, args.epochs, args.rate, check, args.out.with_suffix(".state"), args.minutes, args.start, args.seed
+    )
     if network is None:
         print("not finished: run the same command again")
         return

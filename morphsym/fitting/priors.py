@@ -37,8 +37,9 @@ TRUST = 0.25
 """The standard deviations of a reading are multiplied by this: it has looked at the landmarks, which count once more beside it.
 Of 1, 0.5 and 0.25 the best on 192 renders with seeds of their own."""
 
-TRUST_IDENTITY = 1.5
-"""The same of the identity: on photos the landmarks are followed better than with 1, and on renders the shape is as near."""
+TRUST_IDENTITY = 0.7
+"""The same of the identity: with less the shape is nearer on renders of either model, and photos' landmarks are followed less
+(docs/design/fitting.md)."""
 
 LEAST_SIGMA = 0.02
 """No reading of the pixels is trusted more closely than this."""
@@ -177,7 +178,7 @@ def identity_prior(
     precision = np.repeat(np.eye(turn.shape[1])[None], len(known), axis=0)
     for b, r in enumerate(known):
         if r is not None:
-            precision[b] = np.linalg.inv((turn.T * (TRUST_IDENTITY * r.sigma.astype(np.float64)) ** 2) @ turn)
+            precision[b] = np.linalg.inv(TRUST_IDENTITY**2 * turn.T @ r.covariance @ turn)
     along = means @ turn
     return torch.from_numpy(along), torch.from_numpy(precision), means - along @ turn.T
 

@@ -55,7 +55,7 @@ class IdentityReading:
     """The identity of a face in one model's coefficients."""
 
     mean: np.ndarray  # (Ki,)
-    sigma: np.ndarray  # (Ki,) standard deviation on renders that were not trained on
+    covariance: np.ndarray  # (Ki, Ki) of what is off on renders that were not trained on
     lengths: (
         np.ndarray
     )  # (Ki,) cm: what every coefficient moves landmarks by, so that another file's identity is not mistaken
@@ -177,18 +177,30 @@ class Readout:
         return replace(found, identity=self._identity(coarse, torch.from_numpy(given), strangeness(found.doubt)))
 
     def _identity(self, coarse: Tensor, given: Tensor, strange: float) -> dict[str, IdentityReading]:
-        """What is linear in the mean of picture and mirror image, ``(1, …)`` maps and ``(2, F)``; ``strange``: factor of σ."""
+        """What the mean of picture and mirror image tells, ``(1, …)`` maps and ``(2, F)``; ``strange``: factor of σ.
+
+        It counts twice: an identity is told by what renders look like, more than an expression is.
+
+        Every kind of render has a linear map of its own, and shares by how much the picture is like it: the mean of the
+        mixture and its covariance.
+        """
         w = self._w
         even = halves(coarse)[0][0] - w["even_mean"]
         seen = torch.cat([
             (given.mean(0) - w["identity.points_mean"]) @ w["identity.points"],
             even @ w["identity.pixels"],
         ])  # fmt: skip
+        share = torch.softmax(seen @ w["identity.kind.w"] + w["identity.kind.b"], 0)
         found = {}
         for name in self._models:
-            mean = seen @ w[f"identity.{name}.w"] + w[f"identity.{name}.b"]
-            sigma = strange * w[f"identity.{name}.sigma"].numpy()
-            found[name] = IdentityReading(mean.numpy(), sigma, w[f"identity.{name}.lengths"].numpy())
+            b = w[f"identity.{name}.b"]
+            means = (seen @ w[f"identity.{name}.w"].unflatten(0, (len(b), -1))) + b  # (kinds, Ki)
+            mean = share @ means
+            apart = means - mean
+            covariance = torch.einsum("k,kij->ij", share, w[f"identity.{name}.covariance"]) + (share * apart.T) @ apart
+            found[name] = IdentityReading(
+                mean.numpy(), strange**4 * covariance.double().numpy(), w[f"identity.{name}.lengths"].numpy()
+            )
         return found
 
     def _scores(self, scores: Mapping[str, float]) -> np.ndarray:
