@@ -52,7 +52,7 @@ PASSES = 5
 EVERY = 6
 """One in so many vertices of the face is compared."""
 
-NEAR, USUAL = 1e-4, 2e-5
+NEAR, USUAL = 1e-4, 1e-4
 """cm²: pull of a carried face's coefficients to those of the last pass, and to 0; beside squared distances of surfaces."""
 
 LANDMARKS = 0.15
@@ -198,9 +198,9 @@ def directions(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def in_eight_bits(name: str, x: np.ndarray) -> dict[str, np.ndarray]:
-    """A matrix in eight bits with a scale a row, as :class:`Readout` reads it."""
-    scale = np.abs(x).max(axis=1).astype(np.float32) / 127 + 1e-12
-    return {name: np.round(x / scale[:, None]).astype(np.int8), f"{name}.scale": scale}
+    """An array in eight bits with a scale a row (a convolution's: what makes one channel), as :class:`Readout` reads it."""
+    scale = np.abs(x).reshape(len(x), -1).max(axis=1).astype(np.float32) / 127 + 1e-12
+    return {name: np.round(x / scale.reshape(-1, *[1] * (x.ndim - 1))).astype(np.int8), f"{name}.scale": scale}
 
 
 def restored(arrays: dict[str, np.ndarray], name: str) -> Tensor:

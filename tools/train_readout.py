@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from readout_data import WHITE, Data, Linear, load, mean_surface, mirror_partner
-from readout_identity import identity_maps
+from readout_identity import identity_maps, in_eight_bits
 from torch import Tensor, nn
 
 from morphsym.experiment.atomic import writing
@@ -82,12 +82,11 @@ class Network(nn.Module):
 
 
 def eight_bits(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is a matrix, which is most of the weights, in eight bits with a scale a row; the others as they are."""
+    """Matrices and convolutions, which are most of the weights, in eight bits with a scale a row; the others as they are."""
     out = dict(arrays)
-    for k in ("even", "odd", "image.w", "joined.w", "out.w", "points.w", "alone.w", "alone_out.w"):
-        scale = np.abs(arrays[k].astype(np.float32)).max(axis=1) / 127
-        out[k] = np.round(arrays[k].astype(np.float32) / scale[:, None]).astype(np.int8)
-        out[f"{k}.scale"] = scale.astype(np.float32)
+    for k in arrays:
+        if k in ("even", "odd") or (k.endswith(".w") and k != "white"):
+            out |= in_eight_bits(k, arrays[k].astype(np.float32))
     return out
 
 

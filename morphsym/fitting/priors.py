@@ -37,9 +37,9 @@ TRUST = 0.25
 """The standard deviations of a reading are multiplied by this: it has looked at the landmarks, which count once more beside it.
 Of 1, 0.5 and 0.25 the best on 192 renders with seeds of their own."""
 
-TRUST_IDENTITY = 0.7
-"""The same of the identity: with less the shape is nearer on renders of either model, and photos' landmarks are followed less
-(docs/design/fitting.md)."""
+TRUST_IDENTITY = 1.0
+"""The same of the identity, whose covariance is that of renders kept out: with 0.7 the shape is 0.02 mm nearer on renders, and
+photos' landmarks are followed less (docs/design/fitting.md)."""
 
 LEAST_SIGMA = 0.02
 """No reading of the pixels is trusted more closely than this."""

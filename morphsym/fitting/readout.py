@@ -106,7 +106,10 @@ class Readout:
             for k in [
                 k.removesuffix(".scale") for k in arrays if k.endswith(".scale")
             ]:  # kept in eight bits, row by row
-                self._w[k] = torch.from_numpy(arrays[k].astype(np.float32)) * self._w.pop(f"{k}.scale")[:, None]
+                scale = self._w.pop(f"{k}.scale")
+                self._w[k] = torch.from_numpy(arrays[k].astype(np.float32)) * scale.reshape(
+                    -1, *[1] * (arrays[k].ndim - 1)
+                )
             self._models = tuple(arrays["models"].tolist())
             if self._w["calibration"].shape != (4, len(self.left)) or len(self.left) != len(self.right):
                 raise ValueError("its shapes do not fit together")

@@ -221,6 +221,7 @@ CODE = (
     "evidence",
     "finding",
     "fit",
+    "gradients",
     "mirroring",
     "photometric",
     "pose",
