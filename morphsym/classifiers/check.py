@@ -17,18 +17,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..errors import MorphsymError
+from ..faces.split import MIRROR68
 from ..resources import asset
 from ..types import EMOTIONS
 from .base import Classifier
 from .predict import centred
 from .preprocess import preprocess
-
-MIRROR68 = (
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-)  # fmt: skip
-"""New order of the 68 points in a mirrored picture (Multi-PIE/iBUG)."""
 
 TOLERANCE = 1e-3
 """Largest difference of centred logits, relative to their spread, between a batch of one and of many, and between runs.
@@ -138,7 +132,7 @@ def _four(faces: Faces) -> tuple[Tensor, Tensor]:
 
 
 def _mirror_points(points: Tensor, width: int) -> Tensor:
-    mirrored = points[:, list(MIRROR68)].clone()
+    mirrored = points[:, MIRROR68.tolist()].clone()
     mirrored[..., 0] = width - mirrored[..., 0]
     return mirrored
 

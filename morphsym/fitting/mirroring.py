@@ -13,19 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..faces.split import MIRROR68
 from .energy import Problem, Solution, State
 from .view import View
 
 if TYPE_CHECKING:
     from ..faces import MorphableModel
     from .basis import LandmarkBasis
-
-LANDMARKS = torch.tensor(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-     45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55,
-     64, 63, 62, 61, 60, 67, 66, 65]
-)  # fmt: skip
-"""Which of the 68 landmarks is the mirror image of landmark i."""
 
 CLOSED = 1e-3
 """Largest share of the identity basis that its mirror image may have outside its span."""
@@ -46,8 +40,8 @@ class Mirror:
         prior, mean, precision = problem.prior, problem.identity_mean, problem.identity_precision
         return replace(
             problem,
-            pixels=problem.pixels[:, LANDMARKS] * torch.tensor([-1.0, 1.0]) + problem.size[:, None] * torch.tensor([1.0, 0]),
-            sigma=problem.sigma[:, LANDMARKS],
+            pixels=problem.pixels[:, MIRROR68] * torch.tensor([-1.0, 1.0]) + problem.size[:, None] * torch.tensor([1.0, 0]),
+            sigma=problem.sigma[:, MIRROR68],
             prior=replace(prior, low=prior.low[p], high=prior.high[p], mean=prior.mean[:, p],
                           precision=prior.precision[:, p][:, :, p]),
             identity=None if problem.identity is None else problem.identity @ q,

@@ -180,12 +180,11 @@ class Readout:
         return replace(found, identity=self._identity(coarse, torch.from_numpy(given), strangeness(found.doubt)))
 
     def _identity(self, coarse: Tensor, given: Tensor, strange: float) -> dict[str, IdentityReading]:
-        """What the mean of picture and mirror image tells, ``(1, …)`` maps and ``(2, F)``; ``strange``: factor of σ.
+        """What is the same in the mirror image tells, of coarse maps ``(1, …)`` and features ``given (2, F)``.
 
-        It counts twice: an identity is told by what renders look like, more than an expression is.
-
-        Every kind of render has a linear map of its own, and shares by how much the picture is like it: the mean of the
-        mixture and its covariance.
+        Every kind of render has a linear map of its own, and a share by how much the picture is like it: the mean of the
+        mixture and its covariance. ``strange`` is what standard deviations are multiplied by; here it counts twice, because an
+        identity is told by what renders look like more than an expression is.
         """
         w = self._w
         even = halves(coarse)[0][0] - w["even_mean"]
